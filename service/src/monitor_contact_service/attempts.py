@@ -1,0 +1,144 @@
+"""Step 6: calls Connect, asks `core.retry` what a failure is worth, waits, repeats. The one layer that retries.
+
+Every attempt of a call carries the same body with the same ClientToken; only the signature is new.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+from uuid import uuid4
+
+from .core import retry, wire
+from .core.command import MonitorCommand, MonitoringSession
+from .core.failures import Failure, Reason
+from .core.latency import MedianSeconds
+from .telemetry import fields
+
+_log = logging.getLogger(__name__)
+
+# A caller that is told to come again is told at least this (half a second refills one token of Connect's quota).
+COME_AGAIN_MIN_SECONDS = 0.5
+# +0-20 %, so that callers refused together do not return together.
+COME_AGAIN_JITTER = 0.2
+
+
+class Transport(Protocol):
+    """What this module needs of `connect.Connect`; see there."""
+
+    async def monitor_contact(
+        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+    ) -> MonitoringSession:
+        """Send one attempt."""
+
+    async def renew_credentials(self) -> None:
+        """Fetch the credentials anew."""
+
+
+class Attempts:
+    """Calls Connect until it answers for good, the attempts are used up or the time is.
+
+    Args:
+        transport: sends one attempt.
+        attempt_timeout_seconds: the longest that one attempt may take.
+        call_seconds: learns from every answer and tells what a call usually takes.
+        clock: monotonic seconds.
+        sleep: waits for seconds.
+        draw: uniform in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: Transport,
+        attempt_timeout_seconds: float,
+        call_seconds: MedianSeconds,
+        clock: Callable[[], float],
+        sleep: Callable[[float], Awaitable[None]],
+        draw: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._attempt_timeout_seconds = attempt_timeout_seconds
+        self._call_seconds = call_seconds
+        self._clock = clock
+        self._sleep = sleep
+        self._draw = draw
+        self._budget = retry.RetryBudget()
+
+    async def monitor(self, command: MonitorCommand, deadline: float) -> MonitoringSession:
+        """Return the session that Connect has started for `command`, by `deadline` on the monotonic clock.
+
+        Raises:
+            Failure: Connect's final answer, or the last failure when another attempt is not worth it.
+        """
+        invocation_id = str(uuid4())
+        body = wire.encode(command, command.client_token or invocation_id)
+        outcome_unknown = refreshed = False
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._attempt(body, deadline, attempt, invocation_id)
+            except Failure as failure:
+                # After an ambiguous attempt no later refusal proves that nothing started.
+                outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or outcome_unknown
+                wait = self._wait_seconds(failure, attempt, deadline, refreshed=refreshed)
+                self._log_failed(failure, attempt, wait)
+                if wait is None:
+                    raise self._given_up(failure, command, attempt) from failure
+                if failure.reason is Reason.SERVICE_CREDENTIALS:
+                    await self._transport.renew_credentials()
+                    refreshed = True
+            await self._sleep(wait)
+
+    async def _attempt(self, body: bytes, deadline: float, attempt: int, invocation_id: str) -> MonitoringSession:
+        started = self._clock()
+        session = await self._transport.monitor_contact(
+            body,
+            timeout_seconds=max(0.001, min(self._attempt_timeout_seconds, deadline - started)),
+            attempt=attempt,
+            max_attempts=retry.MAX_ATTEMPTS,
+            invocation_id=invocation_id,
+        )
+        self._call_seconds.observe(self._clock() - started)
+        self._budget.earn()
+        return session
+
+    def _wait_seconds(self, failure: Failure, attempt: int, deadline: float, *, refreshed: bool) -> float | None:
+        wait = retry.wait_seconds(
+            failure,
+            attempt=attempt,
+            time_left=deadline - self._clock(),
+            call_seconds=self._call_seconds.seconds,
+            draw=self._draw(),
+            refreshed=refreshed,
+        )
+        if wait is None or retry.classify(failure) is not retry.RetryClass.TRANSIENT:
+            return wait
+        return wait if self._budget.spend() else None
+
+    def _given_up(self, failure: Failure, command: MonitorCommand, attempts: int) -> Failure:
+        """Say how often it was tried and when the caller may come again.
+
+        Without a client_token of the caller's, its repetition has a new one: if the outcome is unknown, it could start
+        a second session, so no time to come again is named.
+        """
+        failure.metadata["attempts"] = str(attempts)
+        worth_repeating = retry.classify(failure) in {retry.RetryClass.TRANSIENT, retry.RetryClass.THROTTLED}
+        if worth_repeating and (command.client_token or not failure.outcome_unknown):
+            hint = max(COME_AGAIN_MIN_SECONDS, failure.retry_after_seconds or 0.0)
+            failure.retry_after_seconds = hint * (1 + COME_AGAIN_JITTER * self._draw())
+        else:
+            failure.retry_after_seconds = None
+        return failure
+
+    def _log_failed(self, failure: Failure, attempt: int, wait_seconds: float | None) -> None:
+        _log.warning(
+            "attempt failed",
+            extra=fields(
+                attempt=attempt,
+                reason=failure.reason,
+                said=failure.log_text,
+                aws_request_id=failure.metadata.get("aws_request_id", ""),
+                retry_in_seconds=wait_seconds,
+            ),
+        )

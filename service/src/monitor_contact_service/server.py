@@ -1,0 +1,78 @@
+"""Assembles the gRPC server: limits, interceptor, the service, health, reflection. Neither starts nor stops it."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc.aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from monitor_contact.v1 import monitor_contact_pb2
+from monitor_contact.v1.monitor_contact_pb2_grpc import (
+    MonitorContactServiceServicer,
+    add_MonitorContactServiceServicer_to_server,
+)
+
+from .health import Health
+from .interceptors import CallGuard
+from .reflection import SERVICES as REFLECTION_SERVICES
+from .reflection import Reflection
+from .settings import Address, Settings
+
+SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContactService"].full_name
+_HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class PortTakenError(Exception):
+    """Another process listens where this one should."""
+
+
+def build(
+    settings: Settings, *, handler: MonitorContactServiceServicer, health: Health, reflection: Reflection | None
+) -> grpc.aio.Server:
+    """Return the server, with everything registered but without a port."""
+    server = grpc.aio.server(interceptors=(CallGuard(),), options=_options(settings))
+    add_MonitorContactServiceServicer_to_server(handler, server)
+    add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]  # generated
+    if reflection is not None:
+        server.add_generic_rpc_handlers(reflection.handlers())
+    return server
+
+
+def services() -> Sequence[str]:
+    """Return the full names of all that reflection lists."""
+    return (SERVICE, _HEALTH, *REFLECTION_SERVICES)
+
+
+def listen(server: grpc.aio.Server, address: Address) -> Address:
+    """Bind the server to `address` and return it with the port that it got.
+
+    Raises:
+        PortTakenError: the port is in use, or the host is not one of this machine's.
+    """
+    try:
+        port = server.add_insecure_port(str(address))
+    except RuntimeError as error:
+        raise PortTakenError(
+            f"cannot listen on {address}: another process does already, or the host is not of this machine "
+            "(choose another address with MONITOR_CONTACT_LISTEN)"
+        ) from error
+    return Address(address.host, port)
+
+
+def _options(settings: Settings) -> Sequence[tuple[str, int]]:
+    """Return gRPC's channel arguments. Unknown ones are accepted silently, so tests check the effect of each."""
+    grace_seconds = settings.max_deadline_seconds + 5
+    return (
+        ("grpc.so_reuseport", 0),  # 1 lets a second server bind the same port without a word
+        ("grpc.max_concurrent_streams", 100),  # bounds rapid reset (CVE-2023-44487); further calls wait in the client
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age_seconds * 1000)),
+        # Longer than any deadline, or calls end with a bare UNAVAILABLE "max connection age".
+        ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000)),
+        ("grpc.max_connection_idle_ms", 300_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.max_receive_message_length", 16_384),  # the largest valid request has 4.5 KB
+        # Equal on purpose: with unequal values gRPC refuses at random in between.
+        ("grpc.max_metadata_size", 8_192),
+        ("grpc.absolute_max_metadata_size", 8_192),
+    )
