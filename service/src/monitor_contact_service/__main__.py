@@ -1,4 +1,4 @@
-"""The command `monitor-contact`, and the one composer: settings -> collaborators -> server -> run -> drain."""
+"""The one composer: settings -> collaborators -> server -> run until signalled -> drain; and the simulator's start."""
 
 import argparse
 import asyncio
@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,10 +20,10 @@ from . import simulator
 from .admission import Admission
 from .attempts import Attempts
 from .aws import Credentials, Endpoint, new_session, resolve_endpoint
-from .call import call
-from .cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, parser
+from .cli import main
 from .connect import Connect, open_http
 from .core.latency import MedianSeconds
+from .exits import EXIT_INTERRUPTED, CannotStartError
 from .handler import Deadlines, MonitorContactHandler
 from .health import Health
 from .reflection import Reflection
@@ -33,25 +33,6 @@ from .telemetry import configure_logging, fields
 Value = TypeVar("Value")
 
 _log = logging.getLogger("monitor_contact_service")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    arguments = parser().parse_args(argv)
-    commands: dict[str, Callable[[argparse.Namespace], int]] = {
-        "serve": serve,
-        "check-config": check_config,
-        "simulate": simulate,
-        "call": call,
-    }
-    try:
-        return commands[arguments.command](arguments)
-    except ConfigurationError as error:
-        return _complain(error.problems, EXIT_USAGE)
-    except grpc_server.PortTakenError as error:
-        return _complain([str(error)], EXIT_FAILED)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
 
 
 def serve(_: argparse.Namespace) -> int:
@@ -80,15 +61,10 @@ def simulate(arguments: argparse.Namespace) -> int:
         world = simulator.load_world(Path(arguments.world)) if arguments.world else simulator.default_world()
         _run(_simulate(world, parse_address(arguments.listen)))
     except (simulator.WorldError, ValueError) as error:
-        return _complain(str(error).splitlines(), EXIT_USAGE)
+        raise ConfigurationError(str(error).splitlines()) from error
     except OSError as error:
-        return _complain([f"cannot listen on {arguments.listen}: {error.strerror} (--listen)"], EXIT_FAILED)
+        raise CannotStartError([f"cannot listen on {arguments.listen}: {error.strerror} (--listen)"]) from error
     return 0
-
-
-def _complain(problems: Sequence[str], exit_code: int) -> int:
-    sys.stderr.writelines(f"monitor-contact: {problem}\n" for problem in problems)
-    return exit_code
 
 
 def _run(main_task: Coroutine[Any, Any, None]) -> None:

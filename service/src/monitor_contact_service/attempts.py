@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 COME_AGAIN_MIN_SECONDS = 0.5
 # +0-20 %, so that callers refused together do not return together.
 COME_AGAIN_JITTER = 0.2
+_NOT_AUTHORIZED = "is not authorized to perform"
 
 
 class Transport(Protocol):
@@ -40,7 +41,7 @@ class Attempts:
     Args:
         transport: sends one attempt.
         attempt_timeout_seconds: the longest that one attempt may take.
-        call_seconds: learns from every answer and tells what a call usually takes.
+        call_seconds: learns from every success and tells what a call usually takes.
         clock: monotonic seconds.
         sleep: waits for seconds.
         draw: uniform in [0, 1).
@@ -82,7 +83,7 @@ class Attempts:
                 # After an ambiguous attempt no later refusal proves that nothing started.
                 outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or outcome_unknown
                 wait = self._wait_seconds(failure, attempt, deadline, refreshed=refreshed)
-                self._log_failed(failure, attempt, wait)
+                _log_failed(failure, command, attempt, wait)
                 if wait is None:
                     raise self._given_up(failure, command, attempt) from failure
                 if failure.reason is Reason.SERVICE_CREDENTIALS:
@@ -131,14 +132,24 @@ class Attempts:
             failure.retry_after_seconds = None
         return failure
 
-    def _log_failed(self, failure: Failure, attempt: int, wait_seconds: float | None) -> None:
-        _log.warning(
-            "attempt failed",
-            extra=fields(
-                attempt=attempt,
-                reason=failure.reason,
-                said=failure.log_text,
-                aws_request_id=failure.metadata.get("aws_request_id", ""),
-                retry_in_seconds=wait_seconds,
-            ),
-        )
+
+def _log_failed(failure: Failure, command: MonitorCommand, attempt: int, wait_seconds: float | None) -> None:
+    """Log what Connect said, without the identifiers that it repeats: those belong to the audit record."""
+    said = failure.log_text
+    for identifier in (command.instance_id, command.contact_id, command.user_id):
+        said = said.replace(identifier, "[id]")
+    if _NOT_AUTHORIZED in said:
+        level = logging.ERROR  # IAM's words: the role of this service is wrong, nobody can monitor
+    else:
+        level = logging.INFO if retry.classify(failure) is retry.RetryClass.FINAL else logging.WARNING
+    _log.log(
+        level,
+        "attempt failed",
+        extra=fields(
+            attempt=attempt,
+            reason=failure.reason,
+            said=said,
+            aws_request_id=failure.metadata.get("aws_request_id", ""),
+            retry_in_seconds=wait_seconds,
+        ),
+    )

@@ -17,8 +17,8 @@ from google.rpc.status_pb2 import Status
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
 
-from .cli import EXIT_FAILED
 from .core.failures import Reason
+from .exits import EXIT_FAILED
 from .status import TABLE
 
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."

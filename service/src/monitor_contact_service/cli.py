@@ -1,16 +1,38 @@
-"""The command line of `monitor-contact`: what can be typed. What it does is in `__main__` and in `call`."""
+"""The command line of `monitor-contact`: what can be typed, and which function does it.
+
+The functions are imported when they are asked for: the AWS stack takes a second to import, and `call` needs none of it.
+"""
 
 import argparse
+import sys
 import textwrap
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import version
 
-from .settings import Settings, variable
-from .simulator import DEFAULT_PORT
+from .exits import EXIT_INTERRUPTED, CannotStartError
 
-# Exit codes beside 0. Those of `call` by outcome are `status.Advice` and these two.
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+_COMPOSER = "monitor_contact_service.__main__"
+_MODULE_BY_COMMAND = {
+    "serve": _COMPOSER,
+    "check-config": _COMPOSER,
+    "simulate": _COMPOSER,
+    "call": "monitor_contact_service.call",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    module = import_module(_MODULE_BY_COMMAND[arguments.command])
+    command: Callable[[argparse.Namespace], int] = getattr(module, arguments.command.replace("-", "_"))
+    try:
+        return command(arguments)
+    except CannotStartError as error:
+        sys.stderr.writelines(f"monitor-contact: {problem}\n" for problem in error.problems)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -31,24 +53,34 @@ def parser() -> argparse.ArgumentParser:
 Commands = argparse._SubParsersAction  # noqa: SLF001 - argparse has no public name for it
 
 
+class _HelpWithSettings(argparse.Action):
+    """`--help` that lists the settings, and imports them only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        sys.stdout.write(f"{parser.format_help()}\n{_settings_help()}\n")
+        parser.exit()
+
+
 def _add_serve(commands: "Commands[argparse.ArgumentParser]") -> None:
-    commands.add_parser(
+    serve = commands.add_parser(
         "serve",
+        add_help=False,
         help="run the gRPC service",
         description="Run the gRPC service until SIGTERM or SIGINT; a second signal ends it at once.",
-        epilog=_settings_help() + "\n\nexit codes: 0 stopped as asked, 1 the port is taken, 2 wrong configuration",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 stopped as asked, 1 the port is taken, 2 wrong configuration",
     )
+    serve.add_argument("-h", "--help", action=_HelpWithSettings, nargs=0, help="show this text and the settings")
 
 
 def _add_check_config(commands: "Commands[argparse.ArgumentParser]") -> None:
-    commands.add_parser(
+    check = commands.add_parser(
         "check-config",
+        add_help=False,
         help="check the configuration and report every problem, without listening",
         description="Check the settings and AWS's configuration and print what `serve` would use.",
-        epilog=_settings_help() + "\n\nexit codes: 0 `serve` would start, 2 wrong configuration",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="exit codes: 0 `serve` would start, 2 wrong configuration",
     )
+    check.add_argument("-h", "--help", action=_HelpWithSettings, nargs=0, help="show this text and the settings")
 
 
 def _add_simulate(commands: "Commands[argparse.ArgumentParser]") -> None:
@@ -60,7 +92,7 @@ def _add_simulate(commands: "Commands[argparse.ArgumentParser]") -> None:
     )
     simulate.add_argument(
         "--listen",
-        default=f"127.0.0.1:{DEFAULT_PORT}",
+        default="127.0.0.1:4570",
         metavar="HOST:PORT",
         help="loopback address (default: %(default)s)",
     )
@@ -92,6 +124,8 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _settings_help() -> str:
+    from .settings import Settings, variable  # noqa: PLC0415 - see the module's first lines
+
     lines = ["environment variables (AWS's own keep AWS's names, for example AWS_REGION, AWS_PROFILE):"]
     for name, field in Settings.model_fields.items():
         lines.append(f"  {variable(name)} (default {field.default})")

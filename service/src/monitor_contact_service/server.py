@@ -12,6 +12,7 @@ from monitor_contact.v1.monitor_contact_pb2_grpc import (
     add_MonitorContactServiceServicer_to_server,
 )
 
+from .exits import CannotStartError
 from .health import Health
 from .interceptors import CallGuard
 from .reflection import SERVICES as REFLECTION_SERVICES
@@ -22,7 +23,7 @@ SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContact
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
-class PortTakenError(Exception):
+class PortTakenError(CannotStartError):
     """Another process listens where this one should."""
 
 
@@ -52,10 +53,8 @@ def listen(server: grpc.aio.Server, address: Address) -> Address:
     try:
         port = server.add_insecure_port(str(address))
     except RuntimeError as error:
-        raise PortTakenError(
-            f"cannot listen on {address}: another process does already, or the host is not of this machine "
-            "(choose another address with MONITOR_CONTACT_LISTEN)"
-        ) from error
+        problem = f"cannot listen on {address}: another process does already, or the host is not of this machine"
+        raise PortTakenError([f"{problem}; MONITOR_CONTACT_LISTEN names another address"]) from error
     return Address(address.host, port)
 
 

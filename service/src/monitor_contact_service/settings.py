@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .exits import EXIT_USAGE, CannotStartError
+
 PREFIX = "MONITOR_CONTACT_"
 
 
-class ConfigurationError(Exception):
-    """The configuration is wrong; `problems` has one line per fault: what is wrong and what would be right."""
+class ConfigurationError(CannotStartError):
+    """The configuration is wrong."""
 
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
+    exit_code = EXIT_USAGE
 
 
 class Address(NamedTuple):

@@ -41,7 +41,13 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:  # noqa: D102 - logging's hook
         entry = _entry(self, record)
         head = f"{entry.pop('ts')} {entry.pop('level'):<7} {entry.pop('event')}"
-        return " ".join([head, *(f"{key}={value}" for key, value in entry.items() if value != "")])
+        return " ".join([head, *(f"{key}={_readable(value)}" for key, value in entry.items() if value != "")])
+
+
+def _readable(value: object) -> str:
+    """Quote what is not one plain word: foreign text must not break the line or colour the terminal."""
+    text = str(value)
+    return text if text.isascii() and text.isprintable() and " " not in text else json.dumps(text)
 
 
 def _entry(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str, object]:

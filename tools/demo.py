@@ -1,0 +1,236 @@
+"""`make demo` and `make run`: the real path on one machine, with the simulator in Amazon Connect's place.
+
+Starts `monitor-contact simulate` and `monitor-contact serve`, then either makes a few calls with the Python client and
+ends (`make demo`), or prints how to call and stays until Ctrl-C (`make run`).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from monitor_contact_client import Capability, MonitorContactClient, MonitorContactError
+
+# Ids of the simulator's default world; `monitor-contact simulate --print-world` shows all of it.
+INSTANCE = "10000000-0000-4000-8000-000000000001"
+UNLINKED_INSTANCE = "10000000-0000-4000-8000-000000000003"
+CALL, CHAT, TASK, ENDED = (f"20000000-0000-4000-8000-{number:012x}" for number in (1, 2, 4, 6))
+UNLINKED_CALL = "20000000-0000-4000-8000-00000000000c"
+SUE, SAM, OSCAR, UNA = (f"30000000-0000-4000-8000-{number:012x}" for number in (1, 3, 6, 15))
+ONE_ACTION = "sue-listens-1"
+LISTEN, LISTEN_AND_BARGE = (Capability.SILENT_MONITOR,), (Capability.SILENT_MONITOR, Capability.BARGE)
+START_SECONDS = 30.0
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One call of the demonstration, and what is made to go wrong before it."""
+
+    title: str
+    contact_id: str
+    user_id: str
+    instance_id: str = INSTANCE
+    capabilities: Sequence[Capability] = LISTEN
+    client_token: str | None = None
+    timeout_seconds: float = 10.0
+    faults: Sequence[Json] = field(default_factory=tuple)
+
+
+SCENES = (
+    Scene("Supervisor sue may listen to a call, and may barge in", CALL, SUE, capabilities=LISTEN_AND_BARGE,
+          client_token=ONE_ACTION),
+    Scene("The same once more with the same client_token: the same session, not a second one", CALL, SUE,
+          capabilities=LISTEN_AND_BARGE, client_token=ONE_ACTION),
+    Scene("Connect throttles, fails, and drops the connection; the service repeats with one ClientToken", CALL, SAM,
+          faults=({"action": "error", "error": "ThrottlingException", "times": 1},
+                  {"action": "error", "error": "InternalServiceException", "times": 1},
+                  {"action": "reset", "times": 1})),
+    Scene("A request that breaks the contract: every violation at once, nothing is sent", CALL, "..",
+          capabilities=(Capability.BARGE,)),
+    Scene("A contact that does not exist", "20000000-0000-4000-8000-0000000000ff", SUE),
+    Scene("A contact that is over", ENDED, SAM),
+    Scene("A task: not a channel to listen to", TASK, SAM),
+    Scene("A supervisor who is offline", CALL, OSCAR),
+    Scene("Connect says that the supervisor's security profile lacks the permission", CHAT, SAM,
+          faults=({"action": "error", "error": "AccessDeniedException", "times": 1},)),
+    Scene("An instance without its service-linked role", UNLINKED_CALL, UNA, instance_id=UNLINKED_INSTANCE),
+    Scene("Connect throttles for longer than the caller wants to wait", CHAT, SAM, timeout_seconds=1.0,
+          faults=({"action": "error", "error": "ThrottlingException"},)),
+    Scene("A caller that gives 50 ms", CHAT, SAM, timeout_seconds=0.05),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run the demonstration, or stay."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stay", action="store_true", help="leave simulator and service running until Ctrl-C")
+    stay = parser.parse_args().stay
+    ports = ("127.0.0.1:4570", "127.0.0.1:50051") if stay else ("127.0.0.1:0", "127.0.0.1:0")
+    with _simulator(ports[0]) as aws, _service(ports[1], aws, quiet=not stay) as target:
+        if stay:
+            return _stay(target, aws)
+        return _play(target, aws["AWS_ENDPOINT_URL_CONNECT"])
+
+
+def _play(target: str, connect: str) -> int:
+    _say(f"A simulated Amazon Connect runs at {connect}, the service at {target}.\n")
+    # The real quota is 2 requests/s; here each call shall show one thing only.
+    _control(connect, "PUT", "quota", {"rate": 100, "burst": 100})
+    with MonitorContactClient(target) as client:
+        outcomes = [_perform(number, scene, client, connect) for number, scene in enumerate(SCENES, 1)]
+    started = sum(outcomes)
+    _say(f"{started} calls put a supervisor into monitoring, {len(outcomes) - started} were refused with a reason.")
+    _say("Leave it running and call it yourself: make run")
+    return 0
+
+
+def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: str) -> bool:
+    """Make one call, print what happened, and return whether monitoring has started."""
+    _control(connect, "PUT", "faults", list(scene.faults))
+    before = _attempts(connect)
+    begun = time.monotonic()
+    try:
+        session = client.monitor_contact(
+            instance_id=scene.instance_id,
+            contact_id=scene.contact_id,
+            user_id=scene.user_id,
+            capabilities=scene.capabilities,
+            client_token=scene.client_token,
+            timeout_seconds=scene.timeout_seconds,
+        )
+    except MonitorContactError as error:
+        lines, started = _refusal(error), False
+    else:
+        lines, started = [f"OK: monitoring has started as contact {session.contact_id}"], True
+    milliseconds = (time.monotonic() - begun) * 1000
+    _say(f"{number:2}. {scene.title}")
+    for line in (*lines, f"calls to Connect: {_attempts(connect) - before}; {milliseconds:.0f} ms"):
+        _say(f"      {line}")
+    _say("")
+    return started
+
+
+def _refusal(error: MonitorContactError) -> list[str]:
+    family = type(error).__mro__[1].__name__
+    lines = [f"{error.reason_text} ({error.code.name}): {error.message}"]
+    lines += [f"  {violation.field}: {violation.description}" for violation in error.violations]
+    wait = "" if error.retry_after is None else f", repeat after {error.retry_after:.1f} s"
+    return [*lines, f"in Python: {type(error).__name__}, of the family {family}{wait}"]
+
+
+def _stay(target: str, aws: Mapping[str, str]) -> int:
+    request = json.dumps({"instance_id": INSTANCE, "contact_id": CALL, "user_id": SUE})
+    _say(
+        f"""The service runs at {target}, a simulated Amazon Connect behind it at {aws["AWS_ENDPOINT_URL_CONNECT"]}.
+Below this text you see the service's log. Paste one of these into another shell; Ctrl-C ends both.
+
+With this project's own command:
+  .venv/bin/monitor-contact call --instance-id {INSTANCE} --contact-id {CALL} --user-id {SUE}
+
+With grpcurl:
+  grpcurl -plaintext {target} describe monitor_contact.v1.MonitorContactService
+  grpcurl -plaintext -d '{request}' \\
+    {target} monitor_contact.v1.MonitorContactService/MonitorContact
+
+With Python (.venv/bin/python):
+  from monitor_contact_client import MonitorContactClient
+  with MonitorContactClient("{target}") as client:
+      print(client.monitor_contact(instance_id="{INSTANCE}",
+                                   contact_id="{CALL}",
+                                   user_id="{SUE}"))
+"""
+    )
+    try:
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return 0
+
+
+@contextmanager
+def _simulator(listen: str) -> Iterator[Mapping[str, str]]:
+    """Yield the environment that points an AWS client at a running simulator."""
+    with _process(["simulate", "--listen", listen], os.environ, stderr=subprocess.DEVNULL) as process:
+        aws: dict[str, str] = {}
+        for line in _lines(process.stdout, process):
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").partition("=")
+                aws[name] = value
+            if "AWS_SECRET_ACCESS_KEY" in aws:
+                break
+        yield aws
+
+
+@contextmanager
+def _service(listen: str, aws: Mapping[str, str], *, quiet: bool) -> Iterator[str]:
+    """Yield the target of a running service once it is ready for calls."""
+    environment = {
+        **os.environ,
+        **aws,
+        "MONITOR_CONTACT_LISTEN": listen,
+        "MONITOR_CONTACT_DRAIN_SECONDS": "0",
+        "MONITOR_CONTACT_LOG_FORMAT": "json" if quiet else "text",
+    }
+    if not quiet:
+        with _process(["serve"], environment):
+            yield listen
+        return
+    with _process(["serve"], environment, stderr=subprocess.PIPE) as process:
+        target = ""
+        for line in _lines(process.stderr, process):
+            entry = json.loads(line)
+            target = entry.get("address", target)
+            if "readiness" in entry.get("names", ()) and entry["status"] == "SERVING":
+                break
+        yield target
+
+
+@contextmanager
+def _process(
+    arguments: Sequence[str], environment: Mapping[str, str], *, stderr: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "monitor_contact_service", *arguments]
+    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=stderr, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _lines(stream: IO[str] | None, process: subprocess.Popen[str]) -> Iterator[str]:
+    """Yield the lines of a starting process; a process that ends instead ends this one too."""
+    for line in stream or ():
+        yield line.strip()
+    sys.exit(f"{process.args!r} ended with exit code {process.wait()}")
+
+
+def _attempts(connect: str) -> int:
+    calls: int = _control(connect, "GET", "state")["calls"].get("MonitorContact", 0)
+    return calls
+
+
+def _control(connect: str, method: str, path: str, document: object = None) -> Json:
+    body = None if document is None else json.dumps(document).encode()
+    request = urllib.request.Request(f"{connect}/_simulator/{path}", body, method=method)  # noqa: S310 - our own http URL
+    with urllib.request.urlopen(request, timeout=START_SECONDS) as response:  # noqa: S310 - same
+        answer: Json = json.load(response)
+    return answer
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Writes what the documentation takes from the code: docs/errors.md, docs/configuration.md, the README's settings.
+
+`make generate` runs it; CI and a test fail if that leaves a difference.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from monitor_contact_service.core.failures import Reason
+from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.status import TABLE, Advice
+
+ROOT = Path(__file__).resolve().parent.parent
+_DESCRIPTORS = ROOT / "proto/monitor_contact/v1/monitor_contact.binpb"
+_ENUM_FIELD, _VALUE_FIELD = 5, 2  # field numbers of FileDescriptorProto.enum_type and EnumDescriptorProto.value
+_README_MARKS = ("<!-- settings: written by make generate -->\n", "<!-- end of settings -->\n")
+
+_ADVICE = {
+    Advice.FIX_REQUEST: "Change the request; the same one will fail again.",
+    Advice.ASK_PERMISSION: "Somebody has to grant a permission.",
+    Advice.CHANGE_STATE: "Something in Connect has to change first: the contact, the supervisor or the instance.",
+    Advice.RETRY_LATER: "Repeat later, with the same client_token; RetryInfo says when.",
+    Advice.TELL_OPERATOR: "Tell the operators of this service, with the request id.",
+}
+
+
+def documents() -> dict[Path, str]:
+    """Return each file that is written from the code, with its whole text."""
+    readme = ROOT / "README.md"
+    return {
+        ROOT / "docs/errors.md": "\n".join(_errors()) + "\n",
+        ROOT / "docs/configuration.md": "\n".join(_configuration()) + "\n",
+        readme: _with_settings(readme.read_text()),
+    }
+
+
+def _errors() -> Iterator[str]:
+    comments = _reason_comments()
+    yield "# Errors"
+    yield ""
+    yield "Written by `make generate` from the service's own table and the comments of the contract. Do not edit."
+    yield ""
+    yield "Every answer other than OK carries one `google.rpc.ErrorInfo` (domain `monitor-contact`) with one of these"
+    yield "reasons, and `google.rpc.RequestInfo` with the request id that is in the service's log."
+    yield "`monitor-contact call` ends with the exit code of the family; the Python client has an exception class for"
+    yield "each reason and each family."
+    for advice in Advice:
+        reasons = [reason for reason in Reason if TABLE[reason].advice is advice]
+        family = "".join(part.capitalize() for part in advice.name.split("_"))
+        yield from ("", f"## {family} (exit code {advice.value})", "", _ADVICE[advice], "")
+        yield "| reason | gRPC code | ErrorInfo metadata | meaning |"
+        yield "|---|---|---|---|"
+        for reason in reasons:
+            row = TABLE[reason]
+            keys = ", ".join(f"`{key}`" for key in row.metadata_keys) or "none"
+            yield f"| `{reason}` | {row.code.name} | {keys} | {comments[reason]} |"
+
+
+def _reason_comments() -> dict[Reason, str]:
+    """Return what the contract says of each reason, up to its code and example."""
+    file = FileDescriptorSet.FromString(_DESCRIPTORS.read_bytes()).file
+    (contract,) = (each for each in file if each.package == "monitor_contact.v1")
+    (number,) = (index for index, enum in enumerate(contract.enum_type) if enum.name == "ErrorReason")
+    names = [value.name for value in contract.enum_type[number].value]
+    comments = {}
+    for location in contract.source_code_info.location:
+        if list(location.path[:3]) == [_ENUM_FIELD, number, _VALUE_FIELD] and len(location.path) == 4:  # noqa: PLR2004
+            name = names[location.path[3]].removeprefix("ERROR_REASON_")
+            if name in Reason.__members__:
+                comments[Reason(name)] = " ".join(location.leading_comments.partition("Code:")[0].split())
+    return comments
+
+
+def _configuration() -> Iterator[str]:
+    yield "# Configuration"
+    yield ""
+    yield "Written by `make generate` from the service's settings. Do not edit."
+    yield ""
+    yield "`monitor-contact check-config` reports every problem at once, without listening. Unknown variables with the"
+    yield "prefix `MONITOR_CONTACT_` are refused. AWS is configured by AWS's own names, as for every SDK: `AWS_REGION`,"
+    yield "`AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, web identity and container credentials, `AWS_ENDPOINT_URL_CONNECT`,"
+    yield "`AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`, `AWS_CA_BUNDLE`, `HTTPS_PROXY`."
+    yield ""
+    yield from _settings_table()
+
+
+def _settings_table() -> Iterator[str]:
+    yield "| variable | default | meaning |"
+    yield "|---|---|---|"
+    for name, setting in Settings.model_fields.items():
+        yield f"| `{variable(name)}` | `{setting.default}` | {setting.description} |"
+
+
+def _with_settings(readme: str) -> str:
+    before, begin, rest = readme.partition(_README_MARKS[0])
+    _, end, after = rest.partition(_README_MARKS[1])
+    return before + begin + "\n".join(_settings_table()) + "\n" + end + after if begin and end else readme
+
+
+if __name__ == "__main__":
+    for path, text in documents().items():
+        path.write_text(text)
+    sys.exit(0)
