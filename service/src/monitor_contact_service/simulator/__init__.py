@@ -1,7 +1,7 @@
 """A faithful stand-in for Amazon Connect's MonitorContact and the reads that guard it: real wire protocol, small world.
 
-Nothing in the service's request path imports it. How to use it is told in docs/simulator.md, what it must do in
-handbook/connect.md 7. The ways in: `Simulator` for tests in the same process, `simulate` for the command.
+Nothing in the service's request path imports it. How to use it and what it checks is told in
+docs/simulator.md. The ways in: `Simulator` for tests in the same process, `simulate` for the command.
 """
 
 from .answers import Answer, Refusal
@@ -13,7 +13,7 @@ from .serving import DEFAULT_PORT, describe, simulate
 from .sessions import Session
 from .switches import Switches
 from .world import AccessKey, Contact, Instance, SecurityProfile, User, World
-from .worldfile import WorldError, default_world, load_world, parse_world
+from .worldfile import WorldError, default_world, default_world_text, load_world, parse_world
 
 __all__ = [
     "ACTIONS",
@@ -39,6 +39,7 @@ __all__ = [
     "World",
     "WorldError",
     "default_world",
+    "default_world_text",
     "describe",
     "load_world",
     "parse_faults",

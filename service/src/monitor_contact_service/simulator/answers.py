@@ -1,7 +1,7 @@
 """What Connect says: every refusal the stand-in knows, its text, and the ways an error is spelled on the wire.
 
 Decides names, statuses, texts and bytes. Which of them a call gets is decided in `signature`, `rules`, `reads` and
-`faults`. Texts are those of the admin guide's troubleshooting page, see handbook/connect.md 4.2.
+`faults`. Texts are those of the admin guide's troubleshooting page.
 """
 
 import json
@@ -76,7 +76,7 @@ def unsupported_channel(channel: str) -> Refusal:
     return Refusal("InvalidRequestException", 400, f"MonitorContact is not supported for `{channel}` contacts")
 
 
-# Every error name of handbook/connect.md 4.1 with the status it usually has, so that a fault needs the name only.
+# Every error name that `core.wire` knows with the status it usually has, so that a fault needs the name only.
 STATUS_BY_ERROR: dict[str, int] = {
     "AccessDeniedException": 403,
     "NotAuthorized": 401,

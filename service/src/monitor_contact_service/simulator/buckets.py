@@ -1,6 +1,6 @@
 """Request quotas: one token bucket for each API of the world's account and Region.
 
-Decides whether a call is within its quota at a given time. Source of the figures: handbook/connect.md 2 and 5 (AWS
+Decides whether a call is within its quota at a given time. Source of the figures: docs/simulator.md (AWS
 "service quotas"); that a refused call is free is a choice, as AWS does not say.
 """
 
@@ -16,7 +16,7 @@ class Quota:
     burst: float
 
     def __post_init__(self) -> None:
-        if self.rate < 0 or self.burst < 0:
+        if not (self.rate >= 0 and self.burst >= 0):  # said so that NaN is refused too
             raise ValueError(f"a quota cannot be negative: rate {self.rate}, burst {self.burst}")
 
 
@@ -46,7 +46,7 @@ class Bucket:
         if admitted:
             self._tokens -= 1
         elif not refused_calls_free:
-            # The floor is that of handbook/retry.md S9: without one, a busy caller would be locked out for good.
+            # Without a floor, a busy caller would be locked out for good.
             self._tokens = max(self._tokens - 1, -self._quota.burst)
         return admitted
 

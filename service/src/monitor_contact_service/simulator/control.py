@@ -18,6 +18,8 @@ from .worldfile import WorldError, parse_world
 
 PREFIX = "/_simulator/"
 
+_Actions = dict[tuple[str, str], Callable[[bytes], None]]  # (method, path below the prefix): what to do with the body
+
 
 class ControlError(ValueError):
     """A control request that makes no sense; the text says why."""
@@ -28,7 +30,7 @@ class Control:
 
     def __init__(self, simulation: Simulation) -> None:
         self._simulation = simulation
-        self._actions: dict[tuple[str, str], Callable[[bytes], None]] = {
+        self._actions: _Actions = {
             ("GET", "state"): lambda _: None,
             ("PUT", "faults"): self._set_faults,
             ("DELETE", "faults"): lambda _: simulation.clear_faults(),
@@ -73,7 +75,7 @@ class Control:
     def _set_quota(self, body: bytes) -> None:
         given = _parse_object(body)
         api = given.pop("api", MONITOR_CONTACT)
-        if api not in self._simulation.quotas:
+        if not isinstance(api, str) or api not in self._simulation.quotas:
             raise ControlError(f"no API is called {api!r}; there are {', '.join(self._simulation.quotas)}")
         if set(given) != {"rate", "burst"} or not all(_is_number(value) for value in given.values()):
             raise ControlError('a quota has two numbers, e.g. {"api": "MonitorContact", "rate": 1, "burst": 2}')

@@ -1,6 +1,6 @@
 """The four reads that guard monitoring: DescribeUser, the two of security profiles, DescribeContact.
 
-Decides what each answers for the world as it is; pure. Only the members that handbook/connect.md 2 lists, and what
+Decides what each answers for the world as it is; pure. Only the members that the supervisor check uses, and what
 identifies the thing, are filled in.
 """
 

@@ -1,4 +1,4 @@
-"""The checks of a MonitorContact call from its body to the limits, in the order of handbook/connect.md 7.
+"""The checks of a MonitorContact call from its body to the limits, in the order of docs/simulator.md.
 
 Decides checks 4 and 6 to 10; pure. The order is a choice (AWS's is unknown) and stands once, in `CHECKS`. Signature,
 quota and ClientToken, checks 2, 3 and 5, are decided in `signature`, `buckets` and `tokens`.

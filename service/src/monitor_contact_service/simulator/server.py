@@ -82,6 +82,7 @@ class Simulator(Simulation):
 
     async def start(self) -> None:
         """Begin to listen."""
+        self._released.clear()
         # A caller that hangs up ends a hanging handler; what has begun to act is shielded from it.
         server = web.Server(self._serve, access_log=None, handler_cancellation=True)
         runner = web.ServerRunner(server, shutdown_timeout=SHUTDOWN_SECONDS)

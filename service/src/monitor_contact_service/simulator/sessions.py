@@ -1,6 +1,6 @@
 """The monitoring sessions that were started: who listens to what, and whether one more fits.
 
-Decides check 10 of handbook/connect.md 7. The limits are hard ones of AWS's "feature specifications". A session ends
+Decides check 10 of docs/simulator.md. The limits are hard ones of AWS's "feature specifications". A session ends
 only when a test says so: Connect ends it in the supervisor's CCP or with the conversation, neither of which exist here.
 """
 

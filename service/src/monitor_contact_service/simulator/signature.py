@@ -1,7 +1,7 @@
 """Signature Version 4, verified: whether a request was signed by an access key of the world, and recently.
 
 An implementation of its own from AWS's description ("Create a signed AWS API request"), never botocore's: it is the
-independent check of the service's signer. Decides check 2 of handbook/connect.md 7. The error names are those of
+independent check of the service's signer. Decides check 2 of docs/simulator.md. The error names are those of
 connect.md 4.1, the texts those that AWS's front ends send.
 """
 

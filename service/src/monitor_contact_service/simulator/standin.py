@@ -1,6 +1,6 @@
 """The stand-in for Connect without a network: one request in, one answer out.
 
-Puts the checks of handbook/connect.md 7 in order and keeps the account's state: buckets, tokens, sessions. A call comes
+Puts the checks of docs/simulator.md in order and keeps the account's state: buckets, tokens, sessions. A call comes
 in two halves, so that time can pass between them: `begin` is checks 2 to 5, `finish` checks 6 to 11. Pure but for that
 state and for new contact ids. HTTP, faults and waiting are `server`'s.
 """

@@ -1,4 +1,4 @@
-"""What may be chosen where AWS documents nothing, each choice one named switch (handbook/connect.md 7 and 8)."""
+"""What may be chosen where AWS documents nothing, each choice one named switch: docs/simulator.md."""
 
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switches:
-    """How the stand-in behaves. The defaults are those of handbook/connect.md 7."""
+    """How the stand-in behaves. The defaults are those of docs/simulator.md."""
 
     check_security_profile: bool = False
     """Refuse a supervisor without ManagerListenIn, or ManagerBargeIn for BARGE. Off: as seen in aws/aws-sdk#622."""

@@ -1,6 +1,6 @@
 """ClientToken idempotency: what a token that was seen before is answered.
 
-Decides check 5 of handbook/connect.md 7. A lifetime of 7 days and the answer to other parameters are choices: AWS
+Decides check 5 of docs/simulator.md. A lifetime of 7 days and the answer to other parameters are choices: AWS
 documents neither for MonitorContact (connect.md 5).
 """
 

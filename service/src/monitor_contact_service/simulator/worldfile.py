@@ -27,14 +27,18 @@ class WorldError(Exception):
     """A world file that cannot be used. Its text has one line for each problem: `path:line: reason`."""
 
     def __init__(self, path: str, problems: list[tuple[int, str]]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(f"{path}:{line}: {reason}" for line, reason in sorted(problems)))
+        self.problems = sorted(problems, key=lambda problem: problem[0])
+        super().__init__("\n".join(f"{path}:{line}: {reason}" for line, reason in self.problems))
+
+
+def default_world_text() -> str:
+    """Return the text of the world file that ships with the simulator: the one to copy and change."""
+    return resources.files(__package__).joinpath(DEFAULT_WORLD).read_text(encoding="utf-8")
 
 
 def default_world() -> World:
     """Return the world that ships with the simulator."""
-    text = resources.files(__package__).joinpath(DEFAULT_WORLD).read_text(encoding="utf-8")
-    return parse_world(text, DEFAULT_WORLD)
+    return parse_world(default_world_text(), DEFAULT_WORLD)
 
 
 def load_world(path: Path | str) -> World:
