@@ -1,6 +1,6 @@
 """How the client reaches the service: target, encryption, bearer token, keepalive and the retries that gRPC makes.
 
-Decides what may travel unencrypted. Numbers and behaviour: handbook/grpc.md, "Clients". What is asked and answered is
+Decides what may travel unencrypted. What is asked and answered is
 left to `_request` and `_errors`.
 """
 
@@ -39,9 +39,9 @@ SERVICE_CONFIG = """\
  "retryThrottling": {"maxTokens": 100, "tokenRatio": 1.0},
  "methodConfig": [{"name": [{"service": "monitor_contact.v1.MonitorContactService"}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.1s",
   "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"]}}]}
-"""  # noqa: E501 - verbatim from handbook/grpc.md, "Clients", so that other languages' clients can be compared by text
+"""  # noqa: E501 - one text for all languages, so that it can be compared
 
-KEEPALIVE_MS = 30_000  # the server cuts clients that ping more often than every 10 s, handbook/grpc.md "Server"
+KEEPALIVE_MS = 30_000  # the server cuts clients that ping more often than every 10 s
 KEEPALIVE_TIMEOUT_MS = 10_000  # a dead connection is found within 40 s; gRPC's default of 20 s makes it 50
 
 # Targets in gRPC's URI form (grpc/doc/naming.md); everything else is host:port.

@@ -17,7 +17,7 @@ from grpc_status import rpc_status
 from ._types import ErrorReason, Violation
 
 DOMAIN = "monitor-contact"  # of ErrorInfo, the contract's service comment; any other domain names its reasons by itself
-REQUEST_ID_KEY = "x-request-id"  # trailer of every answer of the service, handbook/grpc.md "Error details"
+REQUEST_ID_KEY = "x-request-id"  # trailer of every answer of the service
 
 _Detail = TypeVar("_Detail", bound=Message)
 
@@ -57,14 +57,20 @@ class MonitorContactError(Exception):
     ) -> None:
         # Only `message` in args: unpickling calls the class with args and then restores the attributes.
         super().__init__(message)
-        self.message = message
+        self.message: str = message
         self.code = self.code if code is None else code
-        self.reason_text = self.reason.name if reason_text is None and self.reason is not None else reason_text
-        self.metadata = dict(metadata or {})
-        self.violations = tuple(violations)
-        self.retry_after = retry_after
-        self.request_id = request_id
-        self.client_token = client_token
+        self.reason_text: str | None = self.reason.name if reason_text is None and self.reason else reason_text
+        self.metadata: dict[str, str] = dict(metadata or {})
+        self.violations: tuple[Violation, ...] = tuple(violations)
+        self.retry_after: float | None = retry_after
+        self.request_id: str | None = request_id
+        self.client_token: str | None = client_token
+
+    def __init_subclass__(cls, *, code: StatusCode | None = None, reason: ErrorReason | None = None) -> None:
+        """Give a class the code and the reason that it stands for; without them it keeps those of its base."""
+        super().__init_subclass__()
+        cls.code = code or cls.code
+        cls.reason = reason or cls.reason
 
     @property
     def aws_request_id(self) -> str | None:
@@ -117,239 +123,151 @@ class TellOperator(MonitorContactError):  # noqa: N818 - same
 # --- One class per reason of the contract ---
 
 
-class Throttled(RetryLater):
+class Throttled(RetryLater, code=StatusCode.RESOURCE_EXHAUSTED, reason=ErrorReason.THROTTLED):
     """Connect refused for rate, and no later attempt fitted the deadline."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = ErrorReason.THROTTLED
 
-
-class Overloaded(RetryLater):
+class Overloaded(RetryLater, code=StatusCode.RESOURCE_EXHAUSTED, reason=ErrorReason.OVERLOADED):
     """The service had no place for the call within its deadline. Nothing was sent to Connect."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = ErrorReason.OVERLOADED
 
-
-class InternalService(RetryLater):
+class InternalService(RetryLater, code=StatusCode.UNAVAILABLE, reason=ErrorReason.INTERNAL_SERVICE):
     """Connect failed by itself. Whether a session started is not known: keep the client token."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = ErrorReason.INTERNAL_SERVICE
 
-
-class ConnectUnreachable(RetryLater):
+class ConnectUnreachable(RetryLater, code=StatusCode.UNAVAILABLE, reason=ErrorReason.CONNECT_UNREACHABLE):
     """Connect gave no answer in time. Whether a session started is not known: keep the client token."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = ErrorReason.CONNECT_UNREACHABLE
 
-
-class AuditUnavailable(RetryLater):
+class AuditUnavailable(RetryLater, code=StatusCode.UNAVAILABLE, reason=ErrorReason.AUDIT_UNAVAILABLE):
     """The action could not be recorded, so it was not taken."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = ErrorReason.AUDIT_UNAVAILABLE
 
-
-class ShuttingDown(RetryLater):
+class ShuttingDown(RetryLater, code=StatusCode.UNAVAILABLE, reason=ErrorReason.SHUTTING_DOWN):
     """The replica was about to stop. Nothing was sent to Connect; another replica takes the repetition."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = ErrorReason.SHUTTING_DOWN
 
-
-class ValidationFailed(FixRequest):
+class ValidationFailed(FixRequest, code=StatusCode.INVALID_ARGUMENT, reason=ErrorReason.VALIDATION_FAILED):
     """The request breaks limits of the contract; `violations` holds every one. Nothing was sent to Connect."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = ErrorReason.VALIDATION_FAILED
 
-
-class IdempotencyMismatch(FixRequest):
+class IdempotencyMismatch(FixRequest, code=StatusCode.INVALID_ARGUMENT, reason=ErrorReason.IDEMPOTENCY_MISMATCH):
     """The client token was used before with other fields. A new action needs a new token."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = ErrorReason.IDEMPOTENCY_MISMATCH
 
-
-class InvalidRequest(FixRequest):
+class InvalidRequest(FixRequest, code=StatusCode.INVALID_ARGUMENT, reason=ErrorReason.INVALID_REQUEST):
     """Connect refuses the request as invalid for a cause that it does not name."""
 
-    code = StatusCode.INVALID_ARGUMENT
-    reason = ErrorReason.INVALID_REQUEST
 
-
-class ResourceNotFound(FixRequest):
+class ResourceNotFound(FixRequest, code=StatusCode.NOT_FOUND, reason=ErrorReason.RESOURCE_NOT_FOUND):
     """The instance, the contact or the user does not exist; `metadata["resource"]` says which, if Connect did."""
 
-    code = StatusCode.NOT_FOUND
-    reason = ErrorReason.RESOURCE_NOT_FOUND
 
-
-class CapabilitiesRequired(FixRequest):
+class CapabilitiesRequired(FixRequest, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.CAPABILITIES_REQUIRED):
     """Connect wants capabilities with at least SILENT_MONITOR."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.CAPABILITIES_REQUIRED
 
-
-class UnsupportedChannel(FixRequest):
+class UnsupportedChannel(FixRequest, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.UNSUPPORTED_CHANNEL):
     """Contacts of this channel, for example tasks, cannot be monitored."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.UNSUPPORTED_CHANNEL
 
-
-class DeadlineTooShort(FixRequest):
+class DeadlineTooShort(FixRequest, code=StatusCode.DEADLINE_EXCEEDED, reason=ErrorReason.DEADLINE_TOO_SHORT):
     """`timeout_seconds` leaves too little time for a call to Connect. Nothing was sent to Connect."""
 
-    code = StatusCode.DEADLINE_EXCEEDED
-    reason = ErrorReason.DEADLINE_TOO_SHORT
 
-
-class Unauthenticated(AskPermission):
+class Unauthenticated(AskPermission, code=StatusCode.UNAUTHENTICATED, reason=ErrorReason.UNAUTHENTICATED):
     """The service could not tell who is calling: the bearer token or client certificate is missing or not valid."""
 
-    code = StatusCode.UNAUTHENTICATED
-    reason = ErrorReason.UNAUTHENTICATED
 
-
-class CallerNotPermitted(AskPermission):
+class CallerNotPermitted(AskPermission, code=StatusCode.PERMISSION_DENIED, reason=ErrorReason.CALLER_NOT_PERMITTED):
     """The policy of the service does not permit this call to this caller."""
 
-    code = StatusCode.PERMISSION_DENIED
-    reason = ErrorReason.CALLER_NOT_PERMITTED
 
-
-class SupervisorNotPermitted(AskPermission):
+class SupervisorNotPermitted(
+    AskPermission, code=StatusCode.PERMISSION_DENIED, reason=ErrorReason.SUPERVISOR_NOT_PERMITTED
+):
     """The supervisor has no permission in Connect for what was asked, or not for this contact."""
 
-    code = StatusCode.PERMISSION_DENIED
-    reason = ErrorReason.SUPERVISOR_NOT_PERMITTED
 
-
-class AccessDenied(AskPermission):
+class AccessDenied(AskPermission, code=StatusCode.PERMISSION_DENIED, reason=ErrorReason.ACCESS_DENIED):
     """Connect says that the supervisor's security profile, or the role of the service, lacks the permission."""
 
-    code = StatusCode.PERMISSION_DENIED
-    reason = ErrorReason.ACCESS_DENIED
 
-
-class ContactNotMonitorable(ChangeState):
+class ContactNotMonitorable(
+    ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.CONTACT_NOT_MONITORABLE
+):
     """The conversation has not begun or is over."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.CONTACT_NOT_MONITORABLE
 
-
-class NoAgentParticipant(ChangeState):
+class NoAgentParticipant(ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.NO_AGENT_PARTICIPANT):
     """No agent takes part in the contact."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.NO_AGENT_PARTICIPANT
 
-
-class ServiceQuotaExceeded(ChangeState):
+class ServiceQuotaExceeded(ChangeState, code=StatusCode.RESOURCE_EXHAUSTED, reason=ErrorReason.SERVICE_QUOTA_EXCEEDED):
     """The supervisor is offline or already monitoring, or the contact has as many supervisors as it may have."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
-    reason = ErrorReason.SERVICE_QUOTA_EXCEEDED
 
-
-class RecordingDisabled(ChangeState):
+class RecordingDisabled(ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.RECORDING_DISABLED):
     """The contact is not recorded, and the instance has no enhanced monitoring."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.RECORDING_DISABLED
 
-
-class MultiPartyDisabled(ChangeState):
+class MultiPartyDisabled(ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.MULTI_PARTY_DISABLED):
     """BARGE needs multi-party calls and enhanced monitoring turned on for the instance."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.MULTI_PARTY_DISABLED
 
-
-class UserPhoneNumberInvalid(ChangeState):
+class UserPhoneNumberInvalid(
+    ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.USER_PHONE_NUMBER_INVALID
+):
     """The supervisor's desk phone number cannot be called."""
 
-    code = StatusCode.FAILED_PRECONDITION
-    reason = ErrorReason.USER_PHONE_NUMBER_INVALID
 
-
-class IdempotencyConflict(ChangeState):
+class IdempotencyConflict(ChangeState, code=StatusCode.ABORTED, reason=ErrorReason.IDEMPOTENCY_CONFLICT):
     """Connect is still working on the first call with this client token, or knows the token with other fields."""
 
-    code = StatusCode.ABORTED
-    reason = ErrorReason.IDEMPOTENCY_CONFLICT
 
-
-class ServiceLinkedRoleMissing(TellOperator):
+class ServiceLinkedRoleMissing(
+    TellOperator, code=StatusCode.PERMISSION_DENIED, reason=ErrorReason.SERVICE_LINKED_ROLE_MISSING
+):
     """The instance's service-linked role is missing: its administrator has to act."""
 
-    code = StatusCode.PERMISSION_DENIED
-    reason = ErrorReason.SERVICE_LINKED_ROLE_MISSING
 
-
-class ServiceCredentials(TellOperator):
+class ServiceCredentials(TellOperator, code=StatusCode.UNAVAILABLE, reason=ErrorReason.SERVICE_CREDENTIALS):
     """The service's own AWS credentials or its clock are wrong."""
 
-    code = StatusCode.UNAVAILABLE
-    reason = ErrorReason.SERVICE_CREDENTIALS
 
-
-class ConnectBadResponse(TellOperator):
+class ConnectBadResponse(TellOperator, code=StatusCode.INTERNAL, reason=ErrorReason.CONNECT_BAD_RESPONSE):
     """Connect, or something in its place, gave an answer that makes no sense. A session may have started."""
 
-    code = StatusCode.INTERNAL
-    reason = ErrorReason.CONNECT_BAD_RESPONSE
 
-
-class Internal(TellOperator):
+class Internal(TellOperator, code=StatusCode.INTERNAL, reason=ErrorReason.INTERNAL):
     """A fault of the service; `metadata["correlation_id"]` finds its log line."""
-
-    code = StatusCode.INTERNAL
-    reason = ErrorReason.INTERNAL
 
 
 # --- Answers that gRPC makes by itself, so without a reason ---
 
 
-class ServiceUnavailable(RetryLater):
+class ServiceUnavailable(RetryLater, code=StatusCode.UNAVAILABLE):
     """No healthy server was found, or the connection broke. If it broke during the call, a session may have started."""
 
-    code = StatusCode.UNAVAILABLE
 
-
-class DeadlineExceeded(RetryLater):
+class DeadlineExceeded(RetryLater, code=StatusCode.DEADLINE_EXCEEDED):
     """`timeout_seconds` passed without an answer. A session may have started: repeat with the same client token."""
 
-    code = StatusCode.DEADLINE_EXCEEDED
 
-
-class CallCancelled(RetryLater):
+class CallCancelled(RetryLater, code=StatusCode.CANCELLED):
     """The call was cut off: by `close()` during the call, or by a server that stopped. A session may have started."""
 
-    code = StatusCode.CANCELLED
 
-
-class RequestTooLarge(FixRequest):
+class RequestTooLarge(FixRequest, code=StatusCode.RESOURCE_EXHAUSTED):
     """The request is larger than the service accepts. It was not sent."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
 
-
-class MessageTooLarge(TellOperator):
+class MessageTooLarge(TellOperator, code=StatusCode.RESOURCE_EXHAUSTED):
     """A message or its metadata was larger than one of the two ends accepts. A session may have started."""
 
-    code = StatusCode.RESOURCE_EXHAUSTED
 
-
-class NotImplementedByServer(TellOperator):
+class NotImplementedByServer(TellOperator, code=StatusCode.UNIMPLEMENTED):
     """What answered does not know the method: a wrong target, or a server of another version."""
-
-    code = StatusCode.UNIMPLEMENTED
 
 
 BY_REASON: Mapping[ErrorReason, type[MonitorContactError]] = {

@@ -1,0 +1,270 @@
+"""One call: what is sent, what comes back, tokens, deadlines, cancellation, closing."""
+
+import asyncio
+import threading
+import time
+import uuid
+
+import grpc
+import grpc_testing  # type: ignore[import-untyped]
+import pytest
+from monitor_contact.v1 import monitor_contact_pb2 as pb
+from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
+from monitor_contact_client import (
+    AsyncMonitorContactClient,
+    CallCancelled,
+    Capability,
+    DeadlineExceeded,
+    FixRequest,
+    MonitorContactClient,
+    MonitorContactError,
+    MonitoringSession,
+    RequestTooLarge,
+)
+
+from client.scripted_server import hang, serving, succeed
+from client.twins import APART, Kind, connected, twin
+
+
+async def test_session_and_request_as_the_contract_has_them(kind: Kind) -> None:
+    """Each argument lands in its field, and each field of the answer in its attribute."""
+    with serving() as server:
+        async with connected(kind, server.target) as client:
+            session = await client.call(
+                instance_id="i",
+                contact_id="c",
+                user_id="u",
+                capabilities=[Capability.SILENT_MONITOR, Capability.BARGE],
+                client_token="token",
+                metadata=[("x-monitor-reason", "coaching")],
+            )
+    assert session == MonitoringSession("session-1", "arn:session-1", "token", "request-1")
+    (seen,) = server.seen
+    assert seen.request == pb.MonitorContactRequest(
+        instance_id="i",
+        contact_id="c",
+        user_id="u",
+        allowed_monitor_capabilities=[pb.MONITOR_CAPABILITY_SILENT_MONITOR, pb.MONITOR_CAPABILITY_BARGE],
+        client_token="token",
+    )
+    assert seen.metadata["x-monitor-reason"] == "coaching"
+
+
+async def test_absent_arn_and_request_id_are_none(kind: Kind) -> None:
+    """What the server does not send is None, never an empty text."""
+    with serving(succeed(contact_arn="", request_id="")) as server:
+        async with connected(kind, server.target) as client:
+            session = await client.call()
+    assert (session.contact_arn, session.request_id) == (None, None)
+
+
+@pytest.mark.parametrize("given", [None, ""])
+async def test_absent_token_becomes_a_uuid4_of_its_own_for_each_call(kind: Kind, given: str | None) -> None:
+    """Absent and empty are the same: one new UUID4 for each call, sent and given back."""
+    with serving() as server:
+        async with connected(kind, server.target) as client:
+            tokens = [(await client.call(client_token=given)).client_token for _ in range(2)]
+    assert [seen.request.client_token for seen in server.seen] == tokens
+    assert {uuid.UUID(token).version for token in tokens} == {4}
+    assert len(set(tokens)) == 2
+
+
+async def test_explicit_token_is_untouched(kind: Kind) -> None:
+    """The caller's token travels as it is, whatever it looks like."""
+    token = " Já-7 🎧 "
+    with serving() as server:
+        async with connected(kind, server.target) as client:
+            session = await client.call(client_token=token)
+    assert session.client_token == server.seen[0].request.client_token == token
+
+
+async def test_deadline_of_the_client_holds_unless_the_call_names_one(kind: Kind) -> None:
+    """The server sees the deadline of the call, else the client's, else 10 seconds."""
+    with serving() as server:
+        async with connected(kind, server.target) as client:
+            await client.call()
+        async with connected(kind, server.target, timeout_seconds=3.0) as client:
+            await client.call()
+            await client.call(timeout_seconds=5.0)
+    left = [seen.time_left or 0.0 for seen in server.seen]
+    assert left == [pytest.approx(seconds, abs=0.9) for seconds in (10.0, 3.0, 5.0)]
+
+
+async def test_silent_server_ends_at_the_deadline_with_the_token(kind: Kind) -> None:
+    """No answer in time: a typed error close to the deadline that still knows the token."""
+    with serving(hang(2.0)) as server:
+        async with connected(kind, server.target) as client:
+            begin = time.monotonic()
+            with pytest.raises(DeadlineExceeded) as caught:
+                await client.call(timeout_seconds=0.3)
+            took = time.monotonic() - begin
+    assert 0.25 < took < 0.8
+    assert caught.value.client_token == server.seen[0].request.client_token
+    assert caught.value.reason is None
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+async def test_impossible_timeouts_are_refused_before_anything_is_sent(kind: Kind, seconds: float) -> None:
+    """A timeout is a positive, finite number of seconds, for the client and for the call."""
+    with pytest.raises(ValueError, match="timeout_seconds"):
+        twin(kind, "127.0.0.1:1", timeout_seconds=seconds)
+    async with connected(kind, "127.0.0.1:1") as client:
+        with pytest.raises(ValueError, match="timeout_seconds"):
+            await client.call(timeout_seconds=seconds)
+
+
+async def test_request_over_16_kib_is_typed_and_never_sent(kind: Kind) -> None:
+    """One byte over is refused here; at the limit it goes out."""
+    fixed = pb.MonitorContactRequest(instance_id="i", contact_id="c", user_id="u", client_token="x" * 16_000).ByteSize()
+    fits = "x" * (16_000 + 16_384 - fixed)
+    with serving() as server:
+        async with connected(kind, server.target) as client:
+            await client.call(instance_id="i", contact_id="c", user_id="u", client_token=fits)
+            with pytest.raises(RequestTooLarge) as caught:
+                await client.call(instance_id="i", contact_id="c", user_id="u", client_token=fits + "x")
+    assert isinstance(caught.value, FixRequest)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert caught.value.client_token == fits + "x"
+    assert [len(seen.request.SerializeToString()) for seen in server.seen] == [16_384]
+
+
+@pytest.mark.parametrize("wrong", ["BARGE", ["MONITOR_CAPABILITY_BARGE"], [0], [3], [None]])
+async def test_capabilities_are_members_of_the_enum(kind: Kind, wrong: list[Capability]) -> None:
+    """Texts and unknown numbers are a fault of the calling code, said at once."""
+    async with connected(kind, "127.0.0.1:1") as client:
+        with pytest.raises(TypeError, match="members of Capability"):
+            await client.call(capabilities=wrong)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("Upper", "x"), ("x y", "x"), ("x", "line\nbreak"), ("x", "é"), ("x", b"raw"), ("x-bin", "text"), ("", "x")],
+)
+async def test_metadata_that_grpc_would_refuse_is_refused_without_showing_values(
+    kind: Kind, pair: tuple[str, str | bytes]
+) -> None:
+    """GRPC's own error prints all metadata, the bearer token too; ours names the key only."""
+    async with connected(kind, "127.0.0.1:1", bearer_token="geheim") as client:
+        with pytest.raises(ValueError, match="metadata key") as caught:
+            await client.call(metadata=[("x-ok", "fine"), pair])
+    assert "geheim" not in str(caught.value)
+
+
+async def test_close_twice_is_fine_and_use_after_close_says_so(kind: Kind) -> None:
+    """A closed client stays closed, opened before or not."""
+    with serving() as server:
+        for used in (True, False):
+            client = twin(kind, server.target)
+            if used:
+                await client.call()
+            await client.close()
+            await client.close()
+            with pytest.raises(RuntimeError, match="this client is closed: make a new one"):
+                await client.call()
+
+
+async def test_close_during_a_call_ends_it_typed(kind: Kind) -> None:
+    """The call under way ends as CallCancelled, also in asyncio, where gRPC alone raises a stray CancelledError."""
+    with serving(hang(5.0)) as server:
+        client = twin(kind, server.target)
+        call = asyncio.create_task(client.call())
+        assert await asyncio.to_thread(server.called.wait, 5.0)
+        await client.close()
+        with pytest.raises(CallCancelled) as caught:
+            await call
+    assert caught.value.client_token == server.seen[0].request.client_token
+
+
+async def test_cancelled_task_stays_cancelled() -> None:
+    """A task's own cancellation is never turned into anything else, and the server hears of it."""
+    with serving(hang(5.0)) as server:
+        async with AsyncMonitorContactClient(server.target) as client:
+            call = asyncio.create_task(client.monitor_contact(instance_id="i", contact_id="c", user_id="u"))
+            assert await asyncio.to_thread(server.called.wait, 5.0)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+    assert call.cancelled()
+
+
+async def test_asyncio_timeout_around_a_call_is_a_timeout_error() -> None:
+    """`asyncio.timeout` works as everywhere else; `timeout_seconds` is the better way."""
+    with serving(hang(5.0)) as server:
+        async with AsyncMonitorContactClient(server.target) as client:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+
+
+def test_asyncio_client_can_be_made_outside_a_loop() -> None:
+    """Only the channel needs the running loop; it is made in `async with` or at the first call."""
+    AsyncMonitorContactClient("127.0.0.1:1")
+
+
+def test_context_manager_closes_the_blocking_client() -> None:
+    """`with` opens and closes."""
+    with serving() as server:
+        with MonitorContactClient(server.target) as client:
+            client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+        with pytest.raises(RuntimeError):
+            client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+
+
+async def test_context_manager_closes_the_asyncio_client() -> None:
+    """`async with` opens and closes."""
+    with serving() as server:
+        async with AsyncMonitorContactClient(server.target) as client:
+            await client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+        with pytest.raises(RuntimeError):
+            await client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+
+
+def test_threads_share_one_channel() -> None:
+    """The first calls of many threads at once make one channel, not one each."""
+    with serving() as server, MonitorContactClient(server.target, channel_options=[APART]) as client:
+        barrier = threading.Barrier(16)
+
+        def first_call() -> None:
+            barrier.wait()
+            client.monitor_contact(instance_id="i", contact_id="c", user_id="u")
+
+        threads = [threading.Thread(target=first_call) for _ in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(server.seen) == 16
+    assert len({seen.peer for seen in server.seen}) == 1
+
+
+def _on_testing_channel() -> tuple[MonitorContactClient, grpc_testing.Channel]:
+    channel = grpc_testing.channel(pb.DESCRIPTOR.services_by_name.values(), grpc_testing.strict_real_time())
+    client = MonitorContactClient("127.0.0.1:1")
+    client._stub = MonitorContactServiceStub(channel)
+    return client, channel
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE])
+def test_blocking_client_on_the_testing_channel(code: grpc.StatusCode) -> None:
+    """Without any transport: request, metadata and answer of the blocking client through grpcio-testing."""
+    client, channel = _on_testing_channel()
+    outcome: list[MonitoringSession | MonitorContactError] = []
+
+    def call() -> None:
+        try:
+            outcome.append(client.monitor_contact(instance_id="i", contact_id="c", user_id="u", client_token="t"))
+        except MonitorContactError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    method = pb.DESCRIPTOR.services_by_name["MonitorContactService"].methods_by_name["MonitorContact"]
+    _, request, rpc = channel.take_unary_unary(method)
+    rpc.send_initial_metadata(())
+    rpc.terminate(pb.MonitorContactResponse(contact_id="s"), (("x-request-id", "r"),), code, "because")
+    thread.join(10)
+    assert request == pb.MonitorContactRequest(instance_id="i", contact_id="c", user_id="u", client_token="t")
+    (result,) = outcome
+    assert (result.request_id, result.client_token) == ("r", "t")
+    if isinstance(result, MonitorContactError):
+        assert (result.code, result.message) == (code, "because")
