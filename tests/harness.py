@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -60,9 +60,13 @@ async def connect_to(url: str, credentials: CredentialSource | None = None) -> A
 
 @asynccontextmanager
 async def serving(
-    transport: Transport, settings: Settings | None = None, *, call_seconds: float = 0.05
+    transport: Transport,
+    settings: Settings | None = None,
+    *,
+    call_seconds: float = 0.05,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> AsyncIterator[Service]:
-    """Yield the service over `transport`: the real one of `connect_to`, or a fake."""
+    """Yield the service over `transport`: the real one of `connect_to`, or a fake. `sleep` waits between attempts."""
     settings = settings or Settings(listen="127.0.0.1:0")
     median = MedianSeconds(call_seconds)
     admission = Admission(
@@ -73,7 +77,7 @@ async def serving(
         attempt_timeout_seconds=settings.attempt_timeout_seconds,
         call_seconds=median,
         clock=time.monotonic,
-        sleep=asyncio.sleep,
+        sleep=sleep,
         draw=random.random,
     )
     handler = MonitorContactHandler(

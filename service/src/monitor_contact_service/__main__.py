@@ -60,8 +60,10 @@ def simulate(arguments: argparse.Namespace) -> int:
     try:
         world = simulator.load_world(Path(arguments.world)) if arguments.world else simulator.default_world()
         _run(_simulate(world, parse_address(arguments.listen)))
-    except (simulator.WorldError, ValueError) as error:
+    except simulator.WorldError as error:
         raise ConfigurationError(str(error).splitlines()) from error
+    except ValueError as error:
+        raise ConfigurationError([f"--listen {arguments.listen}: {error}"]) from error
     except OSError as error:
         raise CannotStartError([f"cannot listen on {arguments.listen}: {error.strerror} (--listen)"]) from error
     return 0

@@ -3,6 +3,7 @@
 Every attempt of a call carries the same body with the same ClientToken; only the signature is new.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -84,11 +85,11 @@ class Attempts:
                 outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or outcome_unknown
                 wait = self._wait_seconds(failure, attempt, deadline, refreshed=refreshed)
                 _log_failed(failure, command, attempt, wait)
+                if wait is not None and failure.reason is Reason.SERVICE_CREDENTIALS:
+                    refreshed = True
+                    wait = await self._renew(deadline)
                 if wait is None:
                     raise self._given_up(failure, command, attempt) from failure
-                if failure.reason is Reason.SERVICE_CREDENTIALS:
-                    await self._transport.renew_credentials()
-                    refreshed = True
             await self._sleep(wait)
 
     async def _attempt(self, body: bytes, deadline: float, attempt: int, invocation_id: str) -> MonitoringSession:
@@ -103,6 +104,15 @@ class Attempts:
         self._call_seconds.observe(self._clock() - started)
         self._budget.earn()
         return session
+
+    async def _renew(self, deadline: float) -> float | None:
+        """Fetch the credentials anew; no wait, or None if that left too little time for another attempt."""
+        try:
+            async with asyncio.timeout(deadline - self._clock()):
+                await self._transport.renew_credentials()
+        except TimeoutError:
+            return None
+        return 0.0 if self._clock() + self._call_seconds.seconds <= deadline else None
 
     def _wait_seconds(self, failure: Failure, attempt: int, deadline: float, *, refreshed: bool) -> float | None:
         wait = retry.wait_seconds(

@@ -23,7 +23,8 @@ from botocore.exceptions import BotoCoreError, CredentialRetrievalError, HTTPCli
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from .settings import ConfigurationError, parse_address
+from .core.wire import MONITOR_CONTACT_PATH
+from .settings import Address, ConfigurationError
 from .telemetry import fields
 
 _log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def new_session() -> botocore.session.Session:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where Connect is. `url` has no path; `proxy` is None for a direct connection."""
+    """Where Connect is. `url` is what the operation's path is put after; `proxy` is None for a direct connection."""
 
     url: str
     region: str
@@ -94,8 +95,7 @@ def resolve_endpoint(session: botocore.session.Session) -> Endpoint:
     scope = _SCOPE.search(_header(request, "Authorization"))
     if scope is None:
         raise ConfigurationError(["boto3 does not sign with AWS4-HMAC-SHA256 here: check AWS_AUTH_SCHEME_PREFERENCE"])
-    parts = urlsplit(request.url)
-    url = f"{parts.scheme}://{parts.netloc}"
+    url = request.url.removesuffix(MONITOR_CONTACT_PATH)
     _require_safe(url)
     return Endpoint(
         url=url,
@@ -103,7 +103,7 @@ def resolve_endpoint(session: botocore.session.Session) -> Endpoint:
         signing_name=scope["service"],
         user_agent=_header(request, "User-Agent"),
         ca_file=_ca_file(session),
-        proxy=get_environ_proxies(url).get(parts.scheme),
+        proxy=get_environ_proxies(url).get(urlsplit(url).scheme),
     )
 
 
@@ -145,9 +145,9 @@ def _require_safe(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https":
         return
-    default_port = "" if parts.port else ":80"
-    if parts.scheme != "http" or not parse_address(parts.netloc + default_port).is_loopback:
-        raise ConfigurationError([f"endpoint {url}: {_UNSAFE_ENDPOINT}"])
+    host = Address(parts.hostname or "", parts.port or 0)
+    if parts.scheme != "http" or not host.is_loopback:
+        raise ConfigurationError([f"endpoint {parts.scheme}://{host}: {_UNSAFE_ENDPOINT}"])
 
 
 class Credentials:
@@ -164,6 +164,7 @@ class Credentials:
         self._clock = clock
         self._lock = asyncio.Lock()
         self._renewed_at = float("-inf")
+        self._renewing: asyncio.Future[None] | None = None
         self.current: ReadOnlyCredentials | None = None
 
     def require_configured(self) -> None:
@@ -177,13 +178,19 @@ class Credentials:
             found = self._session.get_credentials()
         except (HTTPClientError, CredentialRetrievalError):
             return
-        except (BotoCoreError, ValueError) as error:
+        except Exception as error:  # as in _fetch
             raise ConfigurationError([f"AWS credentials: {error}"]) from error
         if found is None:
             raise ConfigurationError([_NO_CREDENTIALS])
 
     async def renew(self) -> None:
         """Fetch anew, through the whole chain: what Connect says of the present ones is that they do not work."""
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.ensure_future(self._renew())
+        # A caller that gives up must not end the fetch that others wait for, nor let the next one start another.
+        await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> None:
         async with self._lock:
             if self._clock() - self._renewed_at < RENEW_INTERVAL_SECONDS:
                 return
@@ -201,7 +208,7 @@ class Credentials:
     async def _fetch(self, *, anew: bool) -> None:
         try:
             self.current = await asyncio.to_thread(self._read, anew=anew)
-        except (BotoCoreError, ValueError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - STS' ClientError, and whatever a credential_process makes botocore raise
             # The old ones may still be good: Connect says so if not.
             _log.warning("credentials not fetched", extra=fields(error=f"{type(error).__name__}: {error}"))
 

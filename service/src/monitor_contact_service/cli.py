@@ -4,6 +4,7 @@ The functions are imported when they are asked for: the AWS stack takes a second
 """
 
 import argparse
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -24,9 +25,12 @@ _MODULE_BY_COMMAND = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     arguments = parser().parse_args(argv)
-    module = import_module(_MODULE_BY_COMMAND[arguments.command])
-    command: Callable[[argparse.Namespace], int] = getattr(module, arguments.command.replace("-", "_"))
+    # As process 1 of a container, Python ignores SIGTERM until somebody handles it (measured), and credentials can take
+    # a minute. Once the event loop runs, `__main__` handles it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        module = import_module(_MODULE_BY_COMMAND[arguments.command])
+        command: Callable[[argparse.Namespace], int] = getattr(module, arguments.command.replace("-", "_"))
         return command(arguments)
     except CannotStartError as error:
         sys.stderr.writelines(f"monitor-contact: {problem}\n" for problem in error.problems)

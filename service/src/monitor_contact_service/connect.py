@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 import aiohttp
 import yarl
-from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
 from .aws import Endpoint
@@ -114,9 +113,9 @@ class Connect:
             _log.info("Connect not reachable for warming up", extra=fields(error=f"{type(error).__name__}: {error}"))
 
     def _signed_headers(self, body: bytes) -> dict[str, str]:
-        request = AWSRequest("POST", self._url, headers={"Content-Type": "application/json"}, data=body)
-        self._current_signer().add_auth(request)
-        return dict(request.headers.items())
+        headers = {"Content-Type": "application/json"}
+        self._current_signer().sign(self._url, headers, body)
+        return headers
 
     def _current_signer(self) -> DayKeySigner:
         credentials = self._credentials.current
@@ -133,7 +132,7 @@ class Connect:
                 self._yarl_url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
                 return Answer(response.status, _lower(response.headers.items()), await _read_limited(response))
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.ConnectionTimeoutError) as error:
             raise _unreachable(error, sent=False) from error
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError) as error:
             raise _unreachable(error, sent=True) from error

@@ -81,7 +81,7 @@ def _guard(method: str, behaviour: Behaviour) -> Behaviour:
         try:
             response: Message = await _call(behaviour, request, context)
         except grpc.aio.AbortError:
-            log(str(context.code()), "")  # health answers by itself
+            log(context.code().name, "")  # health answers by itself
             raise
         except asyncio.CancelledError:
             log("CANCELLED", "")  # the caller left or its deadline passed

@@ -11,8 +11,10 @@ from typing import Any, Final
 
 import grpc
 import grpc.aio
+from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto, FileDescriptorSet
 from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2 import (
     ErrorResponse,
     FileDescriptorResponse,
@@ -92,10 +94,13 @@ class Reflection:
 
 
 def _descriptor_set() -> FileDescriptorSet:
-    """Return the contract with its comments and google.rpc's details, and health, whose comments are not shipped."""
+    """Return the contract with comments and google.rpc's details, health and reflection without: none are shipped."""
     serialized = (files("monitor_contact.v1") / "monitor_contact.binpb").read_bytes()
     descriptors = FileDescriptorSet.FromString(serialized)
     health_pb2.DESCRIPTOR.CopyToProto(descriptors.file.add())
+    reflection_pb2.DESCRIPTOR.CopyToProto(v1alpha := descriptors.file.add())
+    # Whatever is listed must resolve, or `grpcurl describe` fails as a whole; v1 differs by its name only.
+    text_format.Parse(text_format.MessageToString(v1alpha).replace("v1alpha", "v1"), descriptors.file.add())
     return descriptors
 
 
@@ -113,7 +118,9 @@ def _symbols(file: FileDescriptorProto) -> Iterator[str]:
 def _message_symbols(scope: str, message: DescriptorProto) -> Iterator[str]:
     yield (name := f"{scope}.{message.name}")
     yield from (f"{name}.{field.name}" for field in message.field)
-    yield from (f"{name}.{enum.name}" for enum in message.enum_type)
+    for enum in message.enum_type:
+        yield f"{name}.{enum.name}"
+        yield from (f"{name}.{value.name}" for value in enum.value)
     for nested in message.nested_type:
         yield from _message_symbols(name, nested)
 

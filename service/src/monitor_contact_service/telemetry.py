@@ -40,7 +40,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:  # noqa: D102 - logging's hook
         entry = _entry(self, record)
-        head = f"{entry.pop('ts')} {entry.pop('level'):<7} {entry.pop('event')}"
+        event = str(entry.pop("event"))
+        head = f"{entry.pop('ts')} {entry.pop('level'):<7} {event if event.isprintable() else json.dumps(event)}"
         return " ".join([head, *(f"{key}={_readable(value)}" for key, value in entry.items() if value != "")])
 
 

@@ -125,6 +125,7 @@ _REASON_BY_TEXT: Mapping[str, tuple[tuple[str, Reason], ...]] = MappingProxyType
 )
 
 _QUOTES = re.compile("[`'\"\u2018\u2019\u201c\u201d]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
@@ -152,13 +153,12 @@ def read_answer(answer: Answer) -> MonitoringSession:
     if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         raise _error(answer)
     members = _members(answer.body)
-    contact_id = members.get("ContactId")
-    if not isinstance(contact_id, str) or not 1 <= len(contact_id) <= CONTACT_ID_MAX_CHARACTERS:
+    contact_id = _text(members.get("ContactId"))
+    if not 1 <= len(contact_id) <= CONTACT_ID_MAX_CHARACTERS:
         raise _bad_response(answer, "", "a successful answer without a valid ContactId")
-    contact_arn = members.get("ContactArn")
     return MonitoringSession(
         contact_id=contact_id,
-        contact_arn=contact_arn if isinstance(contact_arn, str) else "",
+        contact_arn=_text(members.get("ContactArn")),
         aws_request_id=_request_id(answer),
     )
 
@@ -166,7 +166,7 @@ def read_answer(answer: Answer) -> MonitoringSession:
 def _error(answer: Answer) -> Failure:
     members = _members(answer.body)
     name = _error_name(answer, members)
-    text = _error_text(members)
+    text = _text(members.get("message", members.get("Message")))
     reason = _REASON_BY_NAME.get(name) or _REASON_BY_STATUS.get(answer.status, Reason.CONNECT_BAD_RESPONSE)
     reason = _narrowed(reason, name, text)
     if reason is Reason.CONNECT_BAD_RESPONSE:
@@ -192,7 +192,8 @@ def _bad_response(answer: Answer, name: str, text: str) -> Failure:
     return Failure(
         Reason.CONNECT_BAD_RESPONSE,
         metadata=metadata,
-        outcome_unknown=answer.status < HTTPStatus.MULTIPLE_CHOICES,
+        # Only a redirect and a 4xx say that nothing was done.
+        outcome_unknown=not HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR,
         log_text=f"HTTP {answer.status} {name}: {text}",
     )
 
@@ -200,7 +201,7 @@ def _bad_response(answer: Answer, name: str, text: str) -> Failure:
 def _members(body: bytes) -> Mapping[str, object]:
     """Return the members of a JSON object; none for anything else (HTML, a list, nothing at all)."""
     try:
-        value = json.loads(body)
+        value = json.loads(body.decode())  # UTF-8 alone: json would guess other encodings from bytes
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
@@ -215,9 +216,9 @@ def _error_name(answer: Answer, members: Mapping[str, object]) -> str:
     return ""
 
 
-def _error_text(members: Mapping[str, object]) -> str:
-    text = members.get("message", members.get("Message"))
-    return text if isinstance(text, str) else ""
+def _text(value: object) -> str:
+    """Return a JSON string; "" for anything else and for lone surrogates, which no answer of ours could carry on."""
+    return value if isinstance(value, str) and not _SURROGATE.search(value) else ""
 
 
 def _narrowed(reason: Reason, name: str, text: str) -> Reason:

@@ -1,0 +1,111 @@
+"""The callers that the benchmark drives: a child process that makes calls when told, and reports what they took.
+
+Usage: callers.py boto3|client|load TARGET. Each line on stdin is a number of calls to make; each is answered with one
+JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and `median_seconds` of a call. Ends
+with stdin. A process of its own, so that its CPU time is only that of the calls.
+"""
+
+import asyncio
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import boto3
+import grpc.aio
+import uvloop
+from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
+from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
+from monitor_contact_client import Capability, MonitorContactClient
+
+if TYPE_CHECKING:  # the stub file names it, the generated module does not
+    from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub
+
+INSTANCE_ID = "10000000-0000-4000-8000-000000000001"
+CONTACT_ID = "20000000-0000-4000-8000-000000000001"
+USER_ID = "30000000-0000-4000-8000-000000000001"
+# Enough to keep a server busy without a queue that hides it.
+IN_FLIGHT = 32
+DEADLINE_SECONDS = 10.0
+
+
+def main() -> None:
+    """Make calls as told on stdin."""
+    kind, target = sys.argv[1:]
+    if kind == "load":
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_load(target))
+        return
+    call = _boto3_call() if kind == "boto3" else _client_call(target)
+    for line in sys.stdin:
+        cpu, started = time.process_time(), time.perf_counter()
+        durations = [_timed(call) for _ in range(int(line))]
+        _report(durations, time.perf_counter() - started, time.process_time() - cpu)
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def _boto3_call() -> Callable[[], object]:
+    """Return a bare boto3 call; the endpoint is in the environment."""
+    client = boto3.client("connect")
+    return lambda: client.monitor_contact(
+        InstanceId=INSTANCE_ID, ContactId=CONTACT_ID, UserId=USER_ID, AllowedMonitorCapabilities=["SILENT_MONITOR"]
+    )
+
+
+def _client_call(target: str) -> Callable[[], object]:
+    """Return a call of the shipped client, as a user writes it."""
+    client = MonitorContactClient(target)
+    return lambda: client.monitor_contact(
+        instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id=USER_ID, capabilities=[Capability.SILENT_MONITOR]
+    )
+
+
+async def _load(target: str) -> None:
+    """Keep `IN_FLIGHT` calls under way: a plain stub, to cost little CPU beside the server."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        stub: MonitorContactServiceAsyncStub = MonitorContactServiceStub(channel)
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            share = int(line) // IN_FLIGHT
+            cpu, started = time.process_time(), time.perf_counter()
+            workers = await asyncio.gather(*(_calls(stub, share) for _ in range(IN_FLIGHT)))
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+            _report([duration for worker in workers for duration in worker], seconds, cpu_seconds)
+
+
+async def _calls(stub: "MonitorContactServiceAsyncStub", count: int) -> Sequence[float]:
+    durations = []
+    for _ in range(count):
+        request = MonitorContactRequest(
+            instance_id=INSTANCE_ID,
+            contact_id=CONTACT_ID,
+            user_id=USER_ID,
+            allowed_monitor_capabilities=["MONITOR_CAPABILITY_SILENT_MONITOR"],
+            client_token=str(uuid4()),
+        )
+        started = time.perf_counter()
+        await stub.MonitorContact(request, timeout=DEADLINE_SECONDS)
+        durations.append(time.perf_counter() - started)
+    return durations
+
+
+def _report(durations: Sequence[float], seconds: float, cpu_seconds: float) -> None:
+    report = {
+        "calls": len(durations),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "median_seconds": statistics.median(durations),
+    }
+    sys.stdout.write(json.dumps(report) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

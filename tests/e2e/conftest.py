@@ -1,0 +1,23 @@
+"""What the tests of running processes measure is told at the end of the run."""
+
+from collections.abc import Callable
+
+import pytest
+
+_measured: list[str] = []
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Return a function that takes one measured value for the summary of the run."""
+
+    def note(value: str) -> None:
+        _measured.append(f"{request.node.name}: {value}")
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was measured."""
+    for line in _measured:
+        terminalreporter.write_line(f"MEASURED: {line}")

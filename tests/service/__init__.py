@@ -1,0 +1,1 @@
+"""Tests of the shell: the service in this process, over real sockets."""

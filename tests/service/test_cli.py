@@ -1,0 +1,336 @@
+"""The command `monitor-contact`: what can be typed, what is printed, how it exits."""
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import SESSION, FakeClock, FakeTransport
+from harness import Service, serving
+from monitor_contact_service.call import call
+from monitor_contact_service.cli import main, parser
+from monitor_contact_service.core.failures import Failure, Reason
+from monitor_contact_service.exits import EXIT_FAILED, EXIT_USAGE
+from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.simulator import default_world, load_world
+from monitor_contact_service.status import TABLE
+
+_GENEROUS_SECONDS = 60.0  # a command that would hang for ever ends
+_READY = {
+    "AWS_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "AKIDTEST",
+    "AWS_SECRET_ACCESS_KEY": "a-secret-key",
+    "AWS_ENDPOINT_URL_CONNECT": "http://127.0.0.1:1",
+}
+_IDS = ["--instance-id", "i", "--contact-id", "c", "--user-id", "u"]
+
+
+class _Command:
+    """Runs the command in a process of its own, in an environment without any configuration."""
+
+    def __init__(self, home: Path) -> None:
+        kept = {"PATH", "LANG", "LC_ALL", "TMPDIR"}
+        self._environment = {name: value for name, value in os.environ.items() if name in kept} | {
+            "HOME": str(home),
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+    def run(self, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run it to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "monitor_contact_service", *arguments],
+            env={**self._environment, **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_GENEROUS_SECONDS,
+        )
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> _Command:
+    """The command without the developer's configuration."""
+    return _Command(tmp_path)
+
+
+@contextmanager
+def _taken_port() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield taken.getsockname()[1]
+
+
+def test_the_version_is_the_distributions(command: _Command) -> None:
+    """Printed alone on a line, exit 0."""
+    done = command.run("--version")
+    assert (done.returncode, done.stdout) == (0, f"monitor-contact {version('monitor-contact-service')}\n")
+
+
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["call"], ["call", *_IDS, "--capability", "WHISPER"]])
+def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With a line that says what is wrong."""
+    with pytest.raises(SystemExit) as raised:
+        main(arguments)
+    assert raised.value.code == EXIT_USAGE
+    assert "usage: monitor-contact" in capsys.readouterr().err
+
+
+def _help(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    with pytest.raises(SystemExit) as raised:
+        main([*arguments, "--help"])
+    assert raised.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with what it is for."""
+    text = _help(capsys)
+    assert all(name in text for name in ("serve", "check-config", "simulate", "call"))
+
+
+@pytest.mark.parametrize("name", ["serve", "check-config"])
+def test_help_documents_every_variable(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Name, default and description of all settings, and the exit codes."""
+    text = " ".join(_help(capsys, name).split())
+    for field, info in Settings.model_fields.items():
+        assert variable(field) in text
+        assert info.description is not None
+        assert " ".join(info.description.split()) in text
+    assert "exit codes: 0" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("simulate", ["--listen", "--world", "--print-world"]),
+        (
+            "call",
+            ["--target", "--instance-id", "--contact-id", "--user-id", "--capability", "--client-token", "--timeout"],
+        ),
+    ],
+)
+def test_help_documents_every_option(name: str, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """And the exit codes by outcome."""
+    text = _help(capsys, name)
+    assert all(option in text for option in options)
+    assert "exit codes: 0" in text
+
+
+@pytest.mark.parametrize("name", ["serve", "check-config"])
+def test_a_bare_machine_is_told_all_that_is_missing(command: _Command, name: str) -> None:
+    """Neither Region nor credentials: both are named at once, exit 2, no traceback, nothing on stdout."""
+    done = command.run(name)
+    assert done.returncode == EXIT_USAGE
+    assert done.stdout == ""
+    assert "no AWS Region" in done.stderr
+    assert "AWS_REGION=eu-central-1" in done.stderr
+    assert "no AWS credentials" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["serve", "check-config"])
+def test_settings_and_aws_problems_come_together(command: _Command, name: str) -> None:
+    """Every problem has its line with the variable's name; nothing listens."""
+    with _taken_port() as port:  # checking the configuration does not even try to bind
+        done = command.run(
+            name,
+            MONITOR_CONTACT_LISTEN=f"127.0.0.1:{port}",
+            MONITOR_CONTACT_MAX_IN_FLIGHT="many",
+            MONITOR_CONTACT_DRAIN_SECOND="1",
+            AWS_REGION="us-east-1",
+        )
+    assert done.returncode == EXIT_USAGE
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("monitor-contact: ") for line in lines)
+    assert any("MONITOR_CONTACT_MAX_IN_FLIGHT" in line for line in lines)
+    assert any("did you mean MONITOR_CONTACT_DRAIN_SECONDS?" in line for line in lines)
+    assert any("no AWS credentials" in line for line in lines)
+
+
+def test_a_good_configuration_is_shown_without_secrets(command: _Command) -> None:
+    """Every setting by its variable, and where Connect is; exit 0 although the port is taken: nothing listens."""
+    with _taken_port() as port:
+        done = command.run("check-config", **_READY, MONITOR_CONTACT_LISTEN=f"127.0.0.1:{port}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"MONITOR_CONTACT_LISTEN=127.0.0.1:{port}" in done.stdout
+    assert all(f"{variable(field)}=" in done.stdout for field in Settings.model_fields)
+    assert "http://127.0.0.1:1" in done.stdout
+    assert "us-east-1" in done.stdout
+    assert "a-secret-key" not in done.stdout
+
+
+def test_a_taken_port_is_exit_1(command: _Command) -> None:
+    """The message names the address and the setting to change; no traceback."""
+    with _taken_port() as port:
+        done = command.run("serve", **_READY, MONITOR_CONTACT_LISTEN=f"127.0.0.1:{port}")
+    assert done.returncode == EXIT_FAILED
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert "MONITOR_CONTACT_LISTEN" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_others_could_reach_is_exit_2(command: _Command) -> None:
+    """With the reason."""
+    done = command.run("serve", **_READY, MONITOR_CONTACT_LISTEN="0.0.0.0:0")
+    assert done.returncode == EXIT_USAGE
+    assert "cannot identify its callers yet" in done.stderr
+
+
+async def _call(
+    capsys: pytest.CaptureFixture[str], target: str, *arguments: str, ids: list[str] | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Run `call` in a thread beside the server and return its exit code and what it printed."""
+    typed = ["call", "--target", target, *(_IDS if ids is None else ids), *arguments]
+    exit_code = await asyncio.to_thread(call, parser().parse_args(typed))
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    answer: dict[str, Any] = json.loads(printed.out)
+    return exit_code, answer
+
+
+def _serving(*script: Failure) -> AbstractAsyncContextManager[Service]:
+    return serving(FakeTransport(FakeClock(), script=script))
+
+
+async def test_a_started_session_is_printed_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    """The token that was used, made if none was given, and both names of the new contact; exit 0."""
+    async with _serving() as service:
+        exit_code, answer = await _call(capsys, service.target)
+        _, with_token = await _call(capsys, service.target, "--client-token", "mine")
+    assert exit_code == 0
+    assert len(answer.pop("client_token")) == 36
+    assert answer == {"contact_id": SESSION.contact_id, "contact_arn": SESSION.contact_arn}
+    assert with_token["client_token"] == "mine"
+
+
+async def test_what_is_typed_is_what_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
+    """Ids, capabilities in their order and the token reach Connect."""
+    transport = FakeTransport(FakeClock())
+    async with serving(transport) as service:
+        options = ["--capability", "SILENT_MONITOR", "--capability", "BARGE", "--client-token", "mine"]
+        assert (await _call(capsys, service.target, *options))[0] == 0
+    assert json.loads(transport.sent[0].body) == {
+        "InstanceId": "i",
+        "ContactId": "c",
+        "UserId": "u",
+        "AllowedMonitorCapabilities": ["SILENT_MONITOR", "BARGE"],
+        "ClientToken": "mine",
+    }
+
+
+_EXIT_CODES = {
+    Reason.INVALID_REQUEST: 3,
+    Reason.RESOURCE_NOT_FOUND: 3,
+    Reason.UNSUPPORTED_CHANNEL: 3,
+    Reason.ACCESS_DENIED: 4,
+    Reason.SUPERVISOR_NOT_PERMITTED: 4,
+    Reason.SERVICE_QUOTA_EXCEEDED: 5,
+    Reason.CONTACT_NOT_MONITORABLE: 5,
+    Reason.IDEMPOTENCY_CONFLICT: 5,
+    Reason.OVERLOADED: 6,
+    Reason.SHUTTING_DOWN: 6,
+    Reason.SERVICE_LINKED_ROLE_MISSING: 7,
+    Reason.CONNECT_BAD_RESPONSE: 7,
+    Reason.INTERNAL: 7,
+}
+
+
+@pytest.mark.parametrize(("reason", "expected"), _EXIT_CODES.items())
+async def test_the_exit_code_says_what_to_do(reason: Reason, expected: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Code, reason, message and request id are printed; the exit code is the row's advice."""
+    async with _serving(Failure(reason, metadata={"aws_request_id": "aws-1"})) as service:
+        exit_code, answer = await _call(capsys, service.target)
+    row = TABLE[reason]
+    assert exit_code == row.advice.value == expected
+    assert (answer["reason"], answer["code"], answer["message"]) == (reason, row.code.name, row.message)
+    assert len(answer["request_id"]) == 32
+    assert answer.get("metadata", {}).get("aws_request_id", "aws-1") == "aws-1"
+
+
+async def test_a_throttled_call_says_when_to_come_again(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 6 with the time and the number of attempts, after the service's own repetitions."""
+    throttled = [Failure(Reason.THROTTLED, retry_after_seconds=5.5) for _ in range(6)]
+    async with _serving(*throttled) as service:
+        exit_code, answer = await _call(capsys, service.target, "--timeout", "2")
+    assert exit_code == 6
+    assert answer["reason"] == "THROTTLED"
+    assert answer["metadata"]["attempts"] == "1"
+    assert float(answer["retry_after"].removesuffix("s")) >= 5.5
+
+
+async def test_violations_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 3 with every field that is wrong."""
+    ids = ["--instance-id", "", "--contact-id", "c" * 257, "--user-id", "u"]
+    async with _serving() as service:
+        exit_code, answer = await _call(capsys, service.target, ids=ids)
+    assert exit_code == 3
+    assert answer["reason"] == "VALIDATION_FAILED"
+    assert [(item["field"], item["reason"]) for item in answer["violations"]] == [
+        ("instance_id", "REQUIRED"),
+        ("contact_id", "TOO_LONG"),
+    ]
+
+
+async def test_a_deadline_that_is_too_short_is_the_requests_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 3: only a longer --timeout helps."""
+    async with serving(FakeTransport(FakeClock()), call_seconds=1e6) as service:
+        exit_code, answer = await _call(capsys, service.target)
+    assert (exit_code, answer["reason"]) == (3, "DEADLINE_TOO_SHORT")
+
+
+async def test_a_service_that_is_not_there_is_exit_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """Still JSON, with gRPC's code and no reason: nobody answered who could give one."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        target = f"127.0.0.1:{closed.getsockname()[1]}"
+    exit_code, answer = await _call(capsys, target)
+    assert (exit_code, answer["code"]) == (EXIT_FAILED, "UNAVAILABLE")
+    assert "reason" not in answer
+    assert answer["client_token"]
+
+
+def test_every_kind_of_advice_is_exercised() -> None:
+    """The table above has each exit code from 3 to 7, so none is documented without having been seen."""
+    assert set(_EXIT_CODES.values()) == {3, 4, 5, 6, 7}
+
+
+def test_the_built_in_world_is_printed(tmp_path: Path, command: _Command) -> None:
+    """`simulate --print-world` prints the file to start an own world from, and does not listen."""
+    done = command.run("simulate", "--print-world")
+    assert done.returncode == 0
+    (copy := tmp_path / "world.toml").write_text(done.stdout)
+    assert load_world(copy) == default_world()
+
+
+def test_a_broken_world_file_is_exit_2(tmp_path: Path, command: _Command) -> None:
+    """The message says where and why."""
+    world = tmp_path / "world.toml"
+    world.write_text("[[instances]\n")
+    done = command.run("simulate", "--world", str(world), "--listen", "127.0.0.1:0")
+    assert done.returncode == EXIT_USAGE
+    assert f"{world}:1: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("listen", ["nonsense", "0.0.0.0:0", "127.0.0.1:99999"])
+def test_a_simulator_that_others_could_reach_is_exit_2(listen: str, command: _Command) -> None:
+    """Its control API has no password; what is no address is refused alike."""
+    done = command.run("simulate", "--listen", listen)
+    assert done.returncode == EXIT_USAGE
+    assert done.stderr.startswith(f"monitor-contact: --listen {listen}: ")
+
+
+def test_a_taken_port_of_the_simulator_is_exit_1(command: _Command) -> None:
+    """The message names the option to change."""
+    with _taken_port() as port:
+        done = command.run("simulate", "--listen", f"127.0.0.1:{port}")
+    assert done.returncode == EXIT_FAILED
+    assert "--listen" in done.stderr
+    assert "Traceback" not in done.stderr

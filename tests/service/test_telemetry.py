@@ -1,0 +1,142 @@
+"""`telemetry`: one event is one line, whatever it holds."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from monitor_contact_service.telemetry import JsonFormatter, TextFormatter, configure_logging, fields, request_id_var
+
+_LOGGER = "monitor_contact_service.tests"
+
+
+def _record(event: str = "event", **extra: object) -> logging.LogRecord:
+    record = logging.LogRecord(_LOGGER, logging.WARNING, __file__, 1, event, None, None)
+    record.created = 0.0625
+    record.fields = extra
+    return record
+
+
+def _raised(text: str) -> logging.LogRecord:
+    record = _record()
+    with pytest.raises(ValueError, match="first") as raised:
+        raise ValueError(text)
+    record.exc_info = (raised.type, raised.value, raised.tb)
+    return record
+
+
+def _json(record: logging.LogRecord) -> dict[str, Any]:
+    line = JsonFormatter().format(record)
+    assert len(line.splitlines()) == 1
+    entry: dict[str, Any] = json.loads(line)
+    return entry
+
+
+@pytest.fixture
+def request_id() -> Iterator[str]:
+    """Run as if inside a call with this id."""
+    token = request_id_var.set("request-1")
+    yield "request-1"
+    request_id_var.reset(token)
+
+
+@pytest.fixture
+def loggers() -> Iterator[None]:
+    """Put the loggers back as pytest had them."""
+    root, own = logging.getLogger(), logging.getLogger("monitor_contact_service")
+    before = root.level, own.level, root.handlers[:]
+    yield
+    root.setLevel(before[0])
+    own.setLevel(before[1])
+    root.handlers[:] = before[2]
+
+
+_texts = st.text(st.characters(), max_size=30)  # lone surrogates included
+
+
+@settings(deadline=None)
+@given(event=_texts, value=_texts)
+@example(event="two\nlines", value="\N{LINE SEPARATOR}\x85\x0b\x1c\r\n")
+@example(event="\ud800", value="\N{RIGHT-TO-LEFT OVERRIDE}")
+def test_a_json_event_is_one_line_that_gives_back_its_values(event: str, value: str) -> None:
+    """No text can end the line or forge another one."""
+    entry = _json(_record(event, said=value, number=5, nothing=None))
+    assert entry == {
+        "ts": "1970-01-01T00:00:00.062Z",
+        "level": "warning",
+        "event": event,
+        "said": value,
+        "number": 5,
+        "nothing": None,
+    }
+
+
+@settings(deadline=None)
+@given(event=_texts, value=_texts)
+@example(event="two\nlines", value="\N{LINE SEPARATOR}\x85\x0b\x1c\r\n")
+@example(event="\ud800", value="\N{RIGHT-TO-LEFT OVERRIDE}")
+def test_a_text_event_is_one_line_that_any_terminal_can_show(event: str, value: str) -> None:
+    """What AWS or the network said cannot forge a line, turn the writing direction or break the stream."""
+    line = TextFormatter().format(_record(event, said=value))
+    assert line.replace("\x7f", "").isprintable()  # json.dumps leaves DEL, which shows as nothing
+    assert line.encode()
+
+
+def test_text_is_readable() -> None:
+    """Time, level, event, then what is known by name; what is empty is left out."""
+    line = TextFormatter().format(_record("call", code="OK", reason="", said="two words, é"))
+    assert line == '1970-01-01T00:00:00.062Z warning call code=OK said="two words, \\u00e9"'
+
+
+def test_an_event_outside_a_call_has_no_request_id() -> None:
+    """The key is absent, not empty."""
+    assert "request_id" not in _json(_record())
+
+
+def test_an_event_inside_a_call_names_its_request(request_id: str) -> None:
+    """Both formats carry the id of the call that the task works on."""
+    assert _json(_record())["request_id"] == request_id
+    assert f"request_id={request_id}" in TextFormatter().format(_record())
+
+
+def test_an_exception_is_part_of_its_event() -> None:
+    """The traceback stands in the same JSON line."""
+    entry = _json(_raised("first\nsecond"))
+    assert "Traceback" in entry["exception"]
+    assert "ValueError: first\nsecond" in entry["exception"]
+
+
+def test_a_traceback_in_text_cannot_be_taken_for_events() -> None:
+    """It is quoted on the event's line, so an exception's text cannot start a line of its own."""
+    line = TextFormatter().format(_raised("first\n2026-01-01T00:00:00.000Z info  forged"))
+    assert line.startswith('1970-01-01T00:00:00.062Z warning event exception="Traceback')
+    assert "\\n2026-01-01T00:00:00.000Z info  forged" in line
+    assert line.isprintable()
+
+
+def test_values_that_json_does_not_know_are_written_as_text() -> None:
+    """Whatever is logged, the event is not lost."""
+    assert _json(_record(path=ValueError("x"), items={"a": object}))["path"] == "x"
+
+
+@pytest.mark.usefixtures("loggers")
+@pytest.mark.parametrize(("log_format", "opening"), [("json", '{"ts": '), ("text", "20")])
+def test_the_chosen_format_and_level_reach_the_stream(log_format: Literal["json", "text"], opening: str) -> None:
+    """Own events from the level on, foreign ones from warnings on."""
+    stream = io.StringIO()
+    configure_logging("info", log_format, stream)
+    own, foreign = logging.getLogger(_LOGGER), logging.getLogger("botocore.tests")
+    own.debug("own debug")
+    own.info("own info", extra=fields(answer=42))
+    foreign.info("foreign info")
+    foreign.warning("foreign warning")
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith(opening) for line in lines)
+    assert "own info" in lines[0]
+    assert "42" in lines[0]
+    assert "foreign warning" in lines[1]
