@@ -104,8 +104,8 @@ wheels: setup ## build the three wheels into dist/
 	@ls dist
 
 .PHONY: bench
-bench: setup ## run the benchmark and print its tables
-	$(PY) benchmarks/run.py $(ARGS)
+bench: setup ## measure the speed beside boto3 (needs nginx) and print a table
+	$(PY) benchmarks/speed/run.py $(ARGS)
 
 .PHONY: clean
 clean: ## remove everything that is made here, environments included

@@ -1,6 +1,6 @@
 """The callers that the benchmark drives: a child process that makes calls when told, and reports what they took.
 
-Usage: callers.py boto3|client|load TARGET. Each line on stdin is a number of calls to make; each is answered with one
+Usage: callers.py boto3|client|stub|load TARGET. Each line on stdin is a number of calls to make; each is answered with one
 JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and `median_seconds` of a call. Ends
 with stdin. A process of its own, so that its CPU time is only that of the calls.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import boto3
+import grpc
 import grpc.aio
 import uvloop
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
@@ -39,7 +40,7 @@ def main() -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_load(target))
         return
-    call = _boto3_call() if kind == "boto3" else _client_call(target)
+    call = {"boto3": _boto3_call, "client": _client_call, "stub": _stub_call}[kind](target)
     for line in sys.stdin:
         cpu, started = time.process_time(), time.perf_counter()
         durations = [_timed(call) for _ in range(int(line))]
@@ -52,7 +53,7 @@ def _timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _boto3_call() -> Callable[[], object]:
+def _boto3_call(_: str) -> Callable[[], object]:
     """Return a bare boto3 call; the endpoint is in the environment."""
     client = boto3.client("connect")
     return lambda: client.monitor_contact(
@@ -66,6 +67,12 @@ def _client_call(target: str) -> Callable[[], object]:
     return lambda: client.monitor_contact(
         instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id=USER_ID, capabilities=[Capability.SILENT_MONITOR]
     )
+
+
+def _stub_call(target: str) -> Callable[[], object]:
+    """Return a call of gRPC's generated stub, without what the shipped client adds."""
+    stub = MonitorContactServiceStub(grpc.insecure_channel(target))
+    return lambda: stub.MonitorContact(_request(), timeout=DEADLINE_SECONDS)
 
 
 async def _load(target: str) -> None:
@@ -83,17 +90,20 @@ async def _load(target: str) -> None:
 async def _calls(stub: "MonitorContactServiceAsyncStub", count: int) -> Sequence[float]:
     durations = []
     for _ in range(count):
-        request = MonitorContactRequest(
-            instance_id=INSTANCE_ID,
-            contact_id=CONTACT_ID,
-            user_id=USER_ID,
-            allowed_monitor_capabilities=["MONITOR_CAPABILITY_SILENT_MONITOR"],
-            client_token=str(uuid4()),
-        )
         started = time.perf_counter()
-        await stub.MonitorContact(request, timeout=DEADLINE_SECONDS)
+        await stub.MonitorContact(_request(), timeout=DEADLINE_SECONDS)
         durations.append(time.perf_counter() - started)
     return durations
+
+
+def _request() -> MonitorContactRequest:
+    return MonitorContactRequest(
+        instance_id=INSTANCE_ID,
+        contact_id=CONTACT_ID,
+        user_id=USER_ID,
+        allowed_monitor_capabilities=["MONITOR_CAPABILITY_SILENT_MONITOR"],
+        client_token=str(uuid4()),
+    )
 
 
 def _report(durations: Sequence[float], seconds: float, cpu_seconds: float) -> None:

@@ -1,6 +1,7 @@
 """Every test that takes `kind` runs once for the blocking and once for the asyncio client."""
 
 import pytest
+
 from client.twins import KINDS, Kind
 
 

@@ -55,7 +55,7 @@ def hang(seconds: float) -> Step:
     def step(request: pb.MonitorContactRequest, context: grpc.ServicerContext) -> pb.MonitorContactResponse:
         end = time.monotonic() + seconds
         while time.monotonic() < end and context.is_active():
-            time.sleep(0.01)
+            time.sleep(0.01)  # not a wait: the server's own slowness is the subject
         return succeed()(request, context)
 
     return step

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from client.scripted_server import error_info, refuse, serving, succeed
 from google.rpc import error_details_pb2
+
+from client.scripted_server import error_info, refuse, serving, succeed
 
 pytestmark = pytest.mark.slow
 

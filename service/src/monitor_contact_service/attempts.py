@@ -148,7 +148,7 @@ def _log_failed(failure: Failure, command: MonitorCommand, attempt: int, wait_se
     said = failure.log_text
     for identifier in (command.instance_id, command.contact_id, command.user_id):
         said = said.replace(identifier, "[id]")
-    if _NOT_AUTHORIZED in said:
+    if _NOT_AUTHORIZED in failure.log_text:
         level = logging.ERROR  # IAM's words: the role of this service is wrong, nobody can monitor
     else:
         level = logging.INFO if retry.classify(failure) is retry.RetryClass.FINAL else logging.WARNING

@@ -21,7 +21,7 @@ class DayKeySigner(SigV4Auth):
         self.signed_with = credentials
         self._scope = (region_name, service_name, "aws4_request")
         self._day_key: tuple[str, bytes] = ("", b"")
-        self._host: tuple[str, str] = ("", "")
+        self._host: tuple[str | None, str] = (None, "")
 
     def sign(self, url: str, headers: dict[str, str], body: bytes) -> None:
         """Add botocore's headers (date, token, signature) to those of a POST. Each name must occur once."""
@@ -32,10 +32,11 @@ class DayKeySigner(SigV4Auth):
         """Return botocore's choice; it would make an e-mail message of them, and parse the URL each time."""
         if self._host[0] != request.url:
             self._host = (request.url, super().headers_to_sign(request)["host"])
-        headers = _Headers((name.lower(), value) for name, value in request.headers.items())
+        headers = _Headers()
+        for name, value in request.headers.items():
+            if (lower := name.lower()) not in SIGNED_HEADERS_BLACKLIST:
+                headers[lower] = value
         headers.setdefault("host", self._host[1])
-        for name in SIGNED_HEADERS_BLACKLIST:
-            headers.pop(name, None)
         return cast("HTTPHeaders", headers)
 
     def signature(self, string_to_sign: str, request: AWSRequest) -> str:

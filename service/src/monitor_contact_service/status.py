@@ -16,7 +16,9 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, QuotaFailure, RequestInfo, ResourceInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from .core.deadline import REPLY_MARGIN_SECONDS
 from .core.failures import Failure, Reason
+from .core.latency import USUAL_CALL_SECONDS
 
 DOMAIN = "monitor-contact"
 # gRPC loses answers with more than 8 KiB of metadata at random (measured); this keeps a margin.
@@ -273,7 +275,10 @@ def _details(failure: Failure, row: Row, request_id: str) -> Iterator[Message]:
 
 
 def _pushback_ms(retry_after_seconds: float | None, time_left: float | None) -> int:
-    if retry_after_seconds is None or (time_left is not None and retry_after_seconds >= time_left):
+    """Return -1 also where the repetition would arrive with too little time for a call: this answer says more."""
+    if retry_after_seconds is None:
+        return -1
+    if time_left is not None and retry_after_seconds + REPLY_MARGIN_SECONDS + USUAL_CALL_SECONDS > time_left:
         return -1
     return _milliseconds(retry_after_seconds)
 

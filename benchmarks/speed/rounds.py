@@ -1,0 +1,179 @@
+"""Measures all contestants in short rounds, one after the other in each, so that all meet the same weather.
+
+A machine is never quiet for long: each round also knows how much CPU time others used meanwhile, and what a contestant
+took is compared with what bare boto3 took in the same round.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import servers
+
+# Calls of one measurement: a round lasts about two seconds.
+SINGLE_CALLS = 200
+LOAD_CALLS = {"ours": 640, "threads": 320, "aio": 320}
+WARM_UP_ROUNDS = 2
+QUIET_SHARE = 0.05
+
+Figures = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a caller says of its calls; see callers.py."""
+
+    calls: int
+    seconds: float
+    cpu_seconds: float
+    median_seconds: float
+
+
+class Caller:
+    """A callers.py that makes calls when asked."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process_id = process.pid
+        self._process = process
+
+    def make(self, calls: int) -> Report:
+        """Make that many calls.
+
+        Raises:
+            NotReadyError: the caller has ended; what it said is on stderr.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker: it is a pipe
+        assert self._process.stdout is not None  # noqa: S101
+        try:
+            self._process.stdin.write(f"{calls}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # the next line says what that means
+        line = self._process.stdout.readline()
+        if not line:
+            raise servers.NotReadyError(f"{self._process.args!r} ended")
+        return Report(**json.loads(line))
+
+
+class Contestants:
+    """All running processes.
+
+    Args:
+        callers: the one that calls by itself (`boto3`), those of our service (`client`, `stub`), and one load generator
+            for each server (`ours`, `threads`, `aio`).
+        server_ids: process id of each server.
+        nginx_id: that of the stand-in for Connect.
+    """
+
+    def __init__(self, callers: Mapping[str, Caller], server_ids: Mapping[str, int], nginx_id: int) -> None:
+        self._callers = callers
+        self._server_ids = server_ids
+        self._process_ids = [
+            os.getpid(),
+            nginx_id,
+            *server_ids.values(),
+            *(caller.process_id for caller in callers.values()),
+        ]
+
+    def round(self) -> Figures:
+        """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
+        started, machine, own = time.monotonic(), servers.machine_seconds(), self._own_seconds()
+        figures = {**self._bare(), **self._single("client"), **self._single("stub")}
+        for server in self._server_ids:
+            figures |= self._loaded(server)
+        others = servers.machine_seconds() - machine - (self._own_seconds() - own)
+        figures["others"] = max(0.0, others) / (time.monotonic() - started) / (os.cpu_count() or 1)
+        return figures
+
+    def _own_seconds(self) -> float:
+        return sum(servers.cpu_seconds(process_id) for process_id in self._process_ids)
+
+    def _bare(self) -> Figures:
+        report = self._callers["boto3"].make(SINGLE_CALLS)
+        return {
+            "boto3.cpu": report.cpu_seconds / report.calls * 1e6,
+            "boto3.median": report.median_seconds * 1e6,
+            "boto3.rate": report.calls / report.seconds,
+        }
+
+    def _single(self, caller: str) -> Figures:
+        before = servers.cpu_seconds(self._server_ids["ours"])
+        report = self._callers[caller].make(SINGLE_CALLS)
+        used = servers.cpu_seconds(self._server_ids["ours"]) - before
+        return {
+            f"{caller}.median": report.median_seconds * 1e6,
+            f"{caller}.cpu": report.cpu_seconds / report.calls * 1e6,
+            f"{caller}.server_cpu": used / report.calls * 1e6,
+        }
+
+    def _loaded(self, server: str) -> Figures:
+        before = servers.cpu_seconds(self._server_ids[server])
+        report = self._callers[server].make(LOAD_CALLS[server])
+        used = servers.cpu_seconds(self._server_ids[server]) - before
+        return {
+            f"{server}.cpu": used / report.calls * 1e6,
+            f"{server}.rate": report.calls / report.seconds,
+            f"{server}.generator": report.cpu_seconds / report.seconds,
+        }
+
+
+@contextmanager
+def contestants(folder: Path) -> Iterator[Contestants]:
+    """Start everything, and stop everything at the end."""
+    with ExitStack() as stack:
+        upstream, nginx_id = stack.enter_context(servers.nginx(folder))
+        started = {
+            "ours": stack.enter_context(servers.our_service(upstream, folder)),
+            "threads": stack.enter_context(servers.boto3_server("threads", upstream, folder)),
+            "aio": stack.enter_context(servers.boto3_server("aio", upstream, folder)),
+        }
+        wanted = {
+            "boto3": ("boto3", ""),
+            "client": ("client", started["ours"][0]),
+            "stub": ("stub", started["ours"][0]),
+        }
+        wanted |= {name: ("load", target) for name, (target, _) in started.items()}
+        callers = {
+            name: stack.enter_context(_caller(kind, target, upstream)) for name, (kind, target) in wanted.items()
+        }
+        yield Contestants(callers, {name: process_id for name, (_, process_id) in started.items()}, nginx_id)
+
+
+@contextmanager
+def _caller(kind: str, target: str, upstream: str) -> Iterator[Caller]:
+    command = [sys.executable, str(servers.HERE / "callers.py"), kind, target]
+    environment = servers.aws_environment(upstream)
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Caller(process)
+    finally:
+        servers.stop(process)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def measure(running: Contestants, *, rounds: int, seconds: float) -> Sequence[Figures]:
+    """Return that many quiet rounds, or all rounds that were made if the time ends before there are enough.
+
+    Args:
+        running: what to measure.
+        rounds: quiet rounds wanted.
+        seconds: when to make no further round.
+    """
+    until = time.monotonic() + seconds
+    for _ in range(WARM_UP_ROUNDS):
+        running.round()
+    made: list[Figures] = []
+    while time.monotonic() < until:
+        made.append(running.round())
+        quiet = [figures for figures in made if figures["others"] <= QUIET_SHARE]
+        if len(quiet) == rounds:
+            return quiet
+    return made
