@@ -1,8 +1,8 @@
 """The callers that the benchmark drives: a child process that makes calls when told, and reports what they took.
 
-Usage: callers.py boto3|client|stub|load TARGET. Each line on stdin is a number of calls to make; each is answered with one
-JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and `median_seconds` of a call. Ends
-with stdin. A process of its own, so that its CPU time is only that of the calls.
+Usage: callers.py boto3|client|stub|load TARGET. Each line on stdin is a number of calls to make; each is answered with
+one JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and `median_seconds` of a call.
+Ends with stdin. A process of its own, so that its CPU time is only that of the calls.
 """
 
 import asyncio

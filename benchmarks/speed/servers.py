@@ -1,7 +1,8 @@
 """Starts what is measured, and what stands for Connect, as child processes, and reads the CPU time of each.
 
 The stand-in for Connect is nginx with one fixed answer: it costs a few microseconds of CPU a call, so that the figures
-are those of the callers. Every process is stopped by its own id, whatever happens. Linux only: CPU time is read from its kernel.
+are those of the callers. Every process is stopped by its own id, whatever happens. Linux only: its kernel tells the CPU
+time.
 """
 
 import os

@@ -23,7 +23,12 @@ SERVING = HealthCheckResponse.SERVING
 NOT_SERVING = HealthCheckResponse.NOT_SERVING
 READY_NAMES = ("", SERVICE, "readiness")
 CALLERS = 24
-ROUNDS = 2
+ROUNDS = 1
+RECONNECT_SOON = [
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
 # Far below the 62 s that stop() would wait for what does not end by itself.
 AT_ONCE_SECONDS = 15.0
 
@@ -70,22 +75,27 @@ async def _start(stack: AsyncExitStack, simulator: SimulatorProcess, port: int, 
 
 
 @pytest.mark.slow
-async def test_restarts_under_load_cost_the_shipped_client_no_call(tell: Tell) -> None:
-    """Two replicas are stopped and started in turn, twice, under callers that never pause: every call ends well."""
+@pytest.mark.parametrize(
+    ("drain_seconds", "retries"),
+    [
+        pytest.param("0.5", True, id="as shipped"),
+        pytest.param("0.5", False, id="by watched health alone"),
+        pytest.param("0", True, id="by retries alone"),
+    ],
+)
+async def test_restarts_under_load_cost_the_shipped_client_no_call(
+    *, drain_seconds: str, retries: bool, tell: Tell
+) -> None:
+    """Two replicas are stopped and started in turn under callers that never pause: every call ends well."""
     async with AsyncExitStack() as stack:
         simulator = await stack.enter_async_context(simulate())
         await simulator.lift_limits()
         await simulator.set_latency(0.02)
         ports = [free_port(), free_port()]
-        services = [await _start(stack, simulator, port, DRAIN_SECONDS="0.5") for port in ports]
+        services = [await _start(stack, simulator, port, DRAIN_SECONDS=drain_seconds) for port in ports]
         targets = ",".join(f"127.0.0.1:{port}" for port in ports)
-        options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
-        client = await stack.enter_async_context(
-            AsyncMonitorContactClient(
-                f"ipv4:{targets}", channel_options=[*options, ("grpc.max_reconnect_backoff_ms", 200)]
-            )
-        )
-        load = Load(client)
+        client = AsyncMonitorContactClient(f"ipv4:{targets}", retries=retries, channel_options=RECONNECT_SOON)
+        load = Load(await stack.enter_async_context(client))
         callers = [asyncio.ensure_future(load.call()) for _ in range(CALLERS)]
         for service in services:
             await service.running.logged("call", code="OK")
@@ -97,7 +107,7 @@ async def test_restarts_under_load_cost_the_shipped_client_no_call(tell: Tell) -
             assert await services[number].running.ended() == 0
             stops.append(time.monotonic() - stopped_at)
             await load.more(200)
-            services[number] = await _start(stack, simulator, ports[number], DRAIN_SECONDS="0.5")
+            services[number] = await _start(stack, simulator, ports[number], DRAIN_SECONDS=drain_seconds)
             # Only when the client has found it may the other one go.
             await services[number].running.logged("call", code="OK")
         load.end()

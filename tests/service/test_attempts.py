@@ -310,6 +310,7 @@ async def test_after_an_ambiguous_attempt_no_refusal_proves_anything(reason: Rea
         pytest.param("token", _fail(Reason.THROTTLED), None, 0.55, id="throttled"),
         pytest.param("", _fail(Reason.THROTTLED), None, 0.55, id="throttled without a token: nothing started"),
         pytest.param("token", _fail(Reason.THROTTLED, retry_after_seconds=2), None, 2.2, id="with Connect's hint"),
+        pytest.param("token", _fail(Reason.THROTTLED, retry_after_seconds=1e9), None, 66, id="a hint of years"),
         pytest.param("token", _lost(), None, 0.55, id="answer lost, with a token"),
         pytest.param("", _lost(), None, None, id="answer lost, without a token: could start a second session"),
         pytest.param("", _fail(Reason.CONNECT_UNREACHABLE), None, 0.55, id="never sent, without a token"),

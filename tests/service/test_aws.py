@@ -226,16 +226,23 @@ def test_connect_is_where_boto3_would_look(
         "http://0.0.0.0:8000",
         "http://127.0.0.1.example:8000",
         "http://localhost.example",
-        "http://user:secret@connect.example",
         "ftp://127.0.0.1",
     ],
 )
 def test_signed_calls_never_go_over_plain_http(environment: _Environment, url: str) -> None:
-    """Off loopback an endpoint must be https; the message names the variables, never a password in the URL."""
+    """Off loopback an endpoint must be https; the message names the variables."""
     environment.set({"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_CONNECT": url})
     problem = _problem()
     assert "must be https" in problem
     assert "AWS_ENDPOINT_URL_CONNECT" in problem
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_endpoint_holds_no_password(environment: _Environment, scheme: str) -> None:
+    """It would stand in every log line that names the endpoint; the message does not repeat it."""
+    environment.set({"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_CONNECT": f"{scheme}://user:secret@connect.example"})
+    problem = _problem()
+    assert "must not hold a user name or password" in problem
     assert "secret" not in problem
 
 

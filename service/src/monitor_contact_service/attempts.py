@@ -19,6 +19,8 @@ _log = logging.getLogger(__name__)
 
 # A caller that is told to come again is told at least this (half a second refills one token of Connect's quota).
 COME_AGAIN_MIN_SECONDS = 0.5
+# And at most this, whatever Connect asks for: a broken Retry-After must not send callers away for years.
+COME_AGAIN_MAX_SECONDS = 60.0
 # +0-20 %, so that callers refused together do not return together.
 COME_AGAIN_JITTER = 0.2
 _NOT_AUTHORIZED = "is not authorized to perform"
@@ -136,7 +138,7 @@ class Attempts:
         failure.metadata["attempts"] = str(attempts)
         worth_repeating = retry.classify(failure) in {retry.RetryClass.TRANSIENT, retry.RetryClass.THROTTLED}
         if worth_repeating and (command.client_token or not failure.outcome_unknown):
-            hint = max(COME_AGAIN_MIN_SECONDS, failure.retry_after_seconds or 0.0)
+            hint = min(max(COME_AGAIN_MIN_SECONDS, failure.retry_after_seconds or 0.0), COME_AGAIN_MAX_SECONDS)
             failure.retry_after_seconds = hint * (1 + COME_AGAIN_JITTER * self._draw())
         else:
             failure.retry_after_seconds = None

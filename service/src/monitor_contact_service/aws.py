@@ -143,6 +143,10 @@ def _ca_file(session: botocore.session.Session) -> str:
 
 def _require_safe(url: str) -> None:
     parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise ConfigurationError(
+            [f"endpoint {parts.scheme}://…@{parts.hostname}: must not hold a user name or password"]
+        )
     if parts.scheme == "https":
         return
     host = Address(parts.hostname or "", parts.port or 0)

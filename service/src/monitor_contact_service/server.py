@@ -63,7 +63,9 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
     grace_seconds = settings.max_deadline_seconds + 5
     return (
         ("grpc.so_reuseport", 0),  # 1 lets a second server bind the same port without a word
-        ("grpc.max_concurrent_streams", 100),  # bounds rapid reset (CVE-2023-44487); further calls wait in the client
+        # Bounds rapid reset (CVE-2023-44487). Further calls of a connection wait in the client; those that come before
+        # it has heard of the limit are refused unsent, which every gRPC client with a retry policy repeats (measured).
+        ("grpc.max_concurrent_streams", 100),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_seconds * 1000)),
         # Longer than any deadline, or calls end with a bare UNAVAILABLE "max connection age".
         ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000)),

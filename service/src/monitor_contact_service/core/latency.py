@@ -1,6 +1,5 @@
 """What a call to Connect usually takes: a running estimate of the median that needs no history."""
 
-
 from typing import Final
 
 # What a call is taken to need before any was seen: 150 ms at Connect, twice the way there, and some patience.
