@@ -62,7 +62,7 @@ check: setup ## lint, formatting, types, contract rules
 
 # ruff's cache does not see that an __init__.py appeared and with it another order of imports (measured): --no-cache.
 # Where packages begin: tests of the same name may stand in different folders.
-check: export MYPYPATH = tests:benchmarks:service/src:clients/python/src:proto
+check: export MYPYPATH = tests:service/src:clients/python/src:proto:benchmarks/speed
 
 .tools/generator/stamp: proto/generator.lock
 	@tools/environment.sh .tools/generator proto/generator.lock

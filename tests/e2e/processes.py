@@ -37,7 +37,7 @@ async def until(condition: Callable[[], bool]) -> None:
     """Wait until the condition holds. For what nobody reports: it is asked again and again."""
     async with asyncio.timeout(WITHIN_SECONDS):
         while not condition():  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # not a wait: asks again until the condition holds
 
 
 class Output:

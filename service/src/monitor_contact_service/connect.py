@@ -5,6 +5,7 @@ Sends exactly once per call: repeating is the matter of `attempts`, what an answ
 
 import asyncio
 import logging
+import math
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -126,7 +127,11 @@ class Connect:
         return self._signer
 
     async def _send(self, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Answer:
-        timeout = aiohttp.ClientTimeout(total=timeout_seconds, connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds))
+        timeout = aiohttp.ClientTimeout(
+            total=timeout_seconds,
+            connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            ceil_threshold=math.inf,  # aiohttp rounds 5 s and more up to whole seconds: past the caller's deadline
+        )
         try:
             async with self._http.post(
                 self._yarl_url, data=body, headers=headers, timeout=timeout, allow_redirects=False
