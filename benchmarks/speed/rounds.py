@@ -76,25 +76,26 @@ class Contestants:
     def __init__(self, callers: Mapping[str, Caller], server_ids: Mapping[str, int], nginx_id: int) -> None:
         self._callers = callers
         self._server_ids = server_ids
-        self._process_ids = [
-            os.getpid(),
-            nginx_id,
-            *server_ids.values(),
-            *(caller.process_id for caller in callers.values()),
-        ]
+        caller_ids = (caller.process_id for caller in callers.values())
+        self._process_ids = {os.getpid(), nginx_id, *server_ids.values(), *caller_ids}
 
     def round(self) -> Figures:
         """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
-        started, machine, own = time.monotonic(), servers.machine_seconds(), self._own_seconds()
-        figures = {**self._bare(), **self._single("client"), **self._single("stub")}
-        for server in self._server_ids:
-            figures |= self._loaded(server)
-        others = servers.machine_seconds() - machine - (self._own_seconds() - own)
-        figures["others"] = max(0.0, others) / (time.monotonic() - started) / (os.cpu_count() or 1)
-        return figures
+        with self.watching_others() as others:
+            figures = {**self._bare(), **self._single("client"), **self._single("stub")}
+            for server in self._server_ids:
+                figures |= self._loaded(server)
+        return figures | others
 
-    def _own_seconds(self) -> float:
-        return sum(servers.cpu_seconds(process_id) for process_id in self._process_ids)
+    @contextmanager
+    def watching_others(self) -> Iterator[dict[str, float]]:
+        """Yield what holds, after the body, the part of the machine that other processes took meanwhile: `others`."""
+        found: dict[str, float] = {}
+        started, before = time.monotonic(), servers.cpu_seconds_of_others(self._process_ids)
+        yield found
+        after = servers.cpu_seconds_of_others(self._process_ids)
+        used = sum(seconds - before.get(process_id, 0.0) for process_id, seconds in after.items())
+        found["others"] = used / (time.monotonic() - started) / (os.cpu_count() or 1)
 
     def _bare(self) -> Figures:
         report = self._callers["boto3"].make(SINGLE_CALLS)
@@ -162,7 +163,7 @@ def _caller(kind: str, target: str, upstream: str) -> Iterator[Caller]:
 
 
 def measure(running: Contestants, *, rounds: int, seconds: float) -> Sequence[Figures]:
-    """Return that many quiet rounds, or all rounds that were made if the time ends before there are enough.
+    """Return that many quiet rounds; the quietest of those made if the time ends before there are enough.
 
     Args:
         running: what to measure.
@@ -173,19 +174,20 @@ def measure(running: Contestants, *, rounds: int, seconds: float) -> Sequence[Fi
     for _ in range(WARM_UP_ROUNDS):
         running.round()
     made: list[Figures] = []
+    quietest: Sequence[Figures] = ()
     while time.monotonic() < until or not made:
-        _wait_for_quiet(until)
+        _wait_for_quiet(running, until)
         made.append(running.round())
-        quiet = [figures for figures in made if figures["others"] <= QUIET_SHARE]
-        if len(quiet) == rounds:
-            return quiet
-    return made
+        quietest = sorted(made, key=lambda figures: figures["others"])[:rounds]
+        if len(quietest) == rounds and quietest[-1]["others"] <= QUIET_SHARE:
+            break
+    return quietest
 
 
-def _wait_for_quiet(until: float) -> None:
+def _wait_for_quiet(running: Contestants, until: float) -> None:
     """Return when nobody else works on this machine, or at `until`."""
     while time.monotonic() < until:
-        started, machine = time.monotonic(), servers.machine_seconds()
-        time.sleep(QUIET_SAMPLE_SECONDS)
-        if servers.machine_seconds() - machine <= QUIET_SHARE * (time.monotonic() - started) * (os.cpu_count() or 1):
+        with running.watching_others() as found:
+            time.sleep(QUIET_SAMPLE_SECONDS)
+        if found["others"] <= QUIET_SHARE:
             return

@@ -4,8 +4,10 @@ What is measured, and what the bars are, stands in docs/speed.md. Needs nginx, L
 """
 
 import argparse
+import json
 import os
 import platform
+import signal
 import statistics
 import sys
 import tempfile
@@ -79,12 +81,17 @@ BARS = (
 def main() -> int:
     """Measure, print the table, and return the exit code."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the child processes are stopped then too
     try:
         with tempfile.TemporaryDirectory(prefix="monitor-contact-speed-") as folder, contestants(Path(folder)) as all_:
             made = measure(all_, rounds=arguments.rounds, seconds=arguments.seconds)
     except NotReadyError as error:
         sys.stderr.write(f"speed: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        return 130
+    if arguments.json:
+        Path(arguments.json).write_text(json.dumps(made, indent=1))
     print(machine(made), *table(made), "", *(bar.line(made) for bar in BARS), sep="\n")
     missed = not all(bar.met(made) for bar in BARS)
     return 1 if arguments.check and missed else 0
@@ -93,8 +100,9 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"quiet rounds to make (default {ROUNDS})")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how many, the quietest (default {ROUNDS})")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"no round after this (default {SECONDS:g})")
+    parser.add_argument("--json", metavar="FILE", help="write the figures of each round too")
     return parser.parse_args()
 
 

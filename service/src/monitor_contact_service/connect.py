@@ -129,7 +129,7 @@ class Connect:
     async def _send(self, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Answer:
         timeout = aiohttp.ClientTimeout(
             total=timeout_seconds,
-            connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),
+            sock_connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),  # no timer where a connection is open
             ceil_threshold=math.inf,  # aiohttp rounds 5 s and more up to whole seconds: past the caller's deadline
         )
         try:
@@ -152,6 +152,8 @@ class Connect:
 
 async def _read_limited(response: aiohttp.ClientResponse) -> bytes:
     """Return the body, cut after one byte more than the limit: what is longer makes no sense and is not read."""
+    if response.content_length is not None and response.content_length <= ANSWER_MAX_BYTES:
+        return await response.read()
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk

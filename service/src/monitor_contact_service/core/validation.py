@@ -4,7 +4,7 @@ botocore checks almost none of this (measured: it sends 101 characters, three ca
 invalid ends here and costs no quota. What Connect alone can know (does the contact exist?) is left to Connect.
 """
 
-import unicodedata
+import re
 from collections.abc import Iterator, Sequence
 
 from monitor_contact.v1.monitor_contact_pb2 import MonitorCapability, MonitorContactRequest
@@ -21,6 +21,9 @@ CAPABILITIES_MAX_ITEMS = 2
 
 # A list can hold thousands of wrong items; error details must stay below 7 KiB (gRPC loses larger ones at random).
 LIST_VIOLATIONS_MAX = 10
+
+# Unicode's category Cc.
+_CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 _CAPABILITIES = {
     MonitorCapability.MONITOR_CAPABILITY_SILENT_MONITOR: Capability.SILENT_MONITOR,
@@ -70,7 +73,7 @@ def _identifier(value: str, field: str, max_characters: int) -> Iterator[Violati
     if value in {".", ".."}:
         # botocore leaves dot segments in URL paths, where they would name another API (measured).
         yield Violation(field, "RESERVED_ID", "must not be '.' or '..'")
-    if any(unicodedata.category(character) == "Cc" for character in value):
+    if _CONTROL_CHARACTER.search(value):
         yield Violation(field, "CONTROL_CHARACTER", "must not contain control characters")
     yield from _length(value, field, max_characters)
 
