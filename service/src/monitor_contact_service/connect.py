@@ -129,7 +129,7 @@ class Connect:
     async def _send(self, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Answer:
         timeout = aiohttp.ClientTimeout(
             total=timeout_seconds,
-            sock_connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),  # no timer where a connection is open
+            connect=min(CONNECT_TIMEOUT_SECONDS, timeout_seconds),  # name look-up included
             ceil_threshold=math.inf,  # aiohttp rounds 5 s and more up to whole seconds: past the caller's deadline
         )
         try:
