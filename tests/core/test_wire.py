@@ -11,7 +11,7 @@ from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.wire import ANSWER_MAX_BYTES, Answer, encode, read_answer
 from monitor_contact_service.status import TABLE
 
-# handbook/connect.md 4.1: name -> reason, whatever the status.
+# Connect's error names: name -> reason, whatever the status.
 _NAMES = {
     "AccessDeniedException": Reason.ACCESS_DENIED,
     "NotAuthorized": Reason.ACCESS_DENIED,
@@ -70,7 +70,7 @@ _BY_STATUS = {
     504: Reason.INTERNAL_SERVICE,
 }
 
-# handbook/connect.md 4.2: the exact texts.
+# The exact texts of the admin guide's troubleshooting page.
 _TEXTS = [
     (403, "You do not have access to the agent. Contact your admin to learn more.", Reason.SERVICE_LINKED_ROLE_MISSING),
     (403, "Access denied", Reason.ACCESS_DENIED),

@@ -13,7 +13,7 @@ from monitor_contact_service import status
 from monitor_contact_service.core.failures import Failure, Reason, Violation
 from monitor_contact_service.status import DETAILS_MAX_BYTES, TABLE, Advice, Refusal
 
-# design.md's table: reason -> code.
+# The contract's table: reason -> code.
 _CODES = {
     Reason.ACCESS_DENIED: grpc.StatusCode.PERMISSION_DENIED,
     Reason.SERVICE_LINKED_ROLE_MISSING: grpc.StatusCode.PERMISSION_DENIED,
