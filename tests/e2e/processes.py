@@ -6,6 +6,7 @@ Every wait is for a line, an answer or an end, with a deadline; what was said so
 import asyncio
 import json
 import os
+import signal
 import socket
 import sysconfig
 from asyncio.subprocess import DEVNULL, PIPE
@@ -139,13 +140,24 @@ def _entry(line: str) -> Line:
     return entry
 
 
+def _hear_interrupts() -> None:
+    """A shell lets its background jobs ignore SIGINT, and children inherit that: the tests may run in one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @asynccontextmanager
 async def started(
     *arguments: str, environment: Mapping[str, str], program: str | Path = COMMAND
 ) -> AsyncIterator[Running]:
     """Yield the command (ours, unless `program` says another), started; it is gone afterwards."""
     process = await asyncio.create_subprocess_exec(
-        program, *arguments, env={**BARE_ENVIRONMENT, **environment}, stdin=DEVNULL, stdout=PIPE, stderr=PIPE
+        program,
+        *arguments,
+        env={**BARE_ENVIRONMENT, **environment},
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=PIPE,
+        preexec_fn=_hear_interrupts,
     )
     running = Running(process)
     try:
