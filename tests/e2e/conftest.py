@@ -1,10 +1,19 @@
 """What the tests of running processes measure is told at the end of the run."""
 
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 
 import pytest
 
 _measured: list[str] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hear_interrupts() -> Iterator[None]:
+    """A shell lets its background jobs ignore SIGINT, and children inherit that: the tests may run in one."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ Every wait is for a line, an answer or an end, with a deadline; what was said so
 import asyncio
 import json
 import os
-import signal
+import random
 import socket
 import sysconfig
 from asyncio.subprocess import DEVNULL, PIPE
@@ -140,11 +140,6 @@ def _entry(line: str) -> Line:
     return entry
 
 
-def _hear_interrupts() -> None:
-    """A shell lets its background jobs ignore SIGINT, and children inherit that: the tests may run in one."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @asynccontextmanager
 async def started(
     *arguments: str, environment: Mapping[str, str], program: str | Path = COMMAND
@@ -157,7 +152,6 @@ async def started(
         stdin=DEVNULL,
         stdout=PIPE,
         stderr=PIPE,
-        preexec_fn=_hear_interrupts,
     )
     running = Running(process)
     try:
@@ -253,8 +247,9 @@ async def simulate(listen: str = "127.0.0.1:0", *options: str) -> AsyncIterator[
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of loopback that nobody listens on, below those that outgoing connections get (Linux: 32768)."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no free port between 20000 and 32000")
