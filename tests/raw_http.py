@@ -145,7 +145,7 @@ class RawHttp:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         while True:
-            self.requests.append(await _read_request(reader, connection))
+            self.requests.append(await read_request(reader, connection))
             script = list(self.script)
             answer = script[min(len(self.requests), len(script)) - 1] if script else Reply(b"", Then.HANG)
             await self._notify()
@@ -170,7 +170,8 @@ class RawHttp:
             self._changed.notify_all()
 
 
-async def _read_request(reader: asyncio.StreamReader, connection: int) -> Request:
+async def read_request(reader: asyncio.StreamReader, connection: int) -> Request:
+    """Return the next request of a connection."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     request_line, *lines = head.removesuffix("\r\n\r\n").split("\r\n")
     method, target, _ = request_line.split(" ")

@@ -284,6 +284,10 @@ def test_a_wrong_aws_configuration_is_a_problem(
         ({}, None),
         ({"HTTPS_PROXY": "http://proxy.example:3128"}, "http://proxy.example:3128"),
         ({"https_proxy": "http://proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"HTTPS_PROXY": "https://user:pass@proxy.example"}, "https://user:pass@proxy.example"),
+        ({"HTTPS_PROXY": "proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"HTTPS_PROXY": "//proxy.example:3128"}, "http://proxy.example:3128"),
+        ({"HTTPS_PROXY": ""}, None),
         ({"HTTP_PROXY": "http://proxy.example:3128"}, None),
         ({"HTTPS_PROXY": "http://proxy.example:3128", "NO_PROXY": "amazonaws.com"}, None),
     ],
@@ -291,9 +295,20 @@ def test_a_wrong_aws_configuration_is_a_problem(
 def test_proxies_are_those_of_the_environment(
     environment: _Environment, variables: Mapping[str, str], proxy: str | None
 ) -> None:
-    """By the endpoint's scheme, unless NO_PROXY names it."""
+    """By the endpoint's scheme, unless NO_PROXY names it; one without a scheme of its own is http, as for botocore."""
     environment.set({"AWS_REGION": "us-east-1", **variables})
     assert _resolve().proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://user:secret@proxy.example:1080", "http://:3128", "http://a:secret", "a:99999"]
+)
+def test_a_proxy_that_speaks_no_http_is_a_problem(environment: _Environment, proxy: str) -> None:
+    """It is named by its variable: its text may hold a password."""
+    environment.set({"AWS_REGION": "us-east-1", "HTTPS_PROXY": proxy})
+    problem = _problem()
+    assert "HTTPS_PROXY" in problem
+    assert "secret" not in problem
 
 
 @pytest.mark.parametrize("source", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "profile"])

@@ -3,27 +3,27 @@
 import asyncio
 import re
 import socket
-import ssl
-import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
-import aiohttp
 import pytest
-from aiohttp.abc import AbstractResolver, ResolveResult
 from fakes import FakeCredentials
 from harness import connect_to, endpoint
 from monitor_contact_service.aws import Endpoint, new_session, resolve_endpoint
 from monitor_contact_service.connect import WARM_CONNECTIONS, Connect, open_http
 from monitor_contact_service.core.command import MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
+from monitor_contact_service.core.wire import Answer
+from monitor_contact_service.http1 import HttpClient, Pool, Route
 from monitor_contact_service.simulator import Simulator
 from raw_http import RawHttp, Reply, Then, reply
 
 from ._aws import no_aws_configuration
+from ._tls import tls_server
 
 BODY = b'{"InstanceId": "i"}'
 SESSION = reply(200, '{"ContactId": "c", "ContactArn": "a"}', {"x-amzn-RequestId": "aws-1"})
@@ -130,7 +130,7 @@ async def test_renewing_asks_the_source_of_the_credentials() -> None:
 async def test_a_cookie_is_not_sent_back() -> None:
     """What one call's answer sets must not tie other callers' calls to it."""
     with_cookie = replace(SESSION, raw=SESSION.raw.replace(b"\r\n", b"\r\nSet-Cookie: session=1; Path=/\r\n", 1))
-    # By name: aiohttp's own jar would keep no cookie of a bare address, and the test would prove nothing.
+    # By name: a cookie jar that kept none of a bare address would pass, and the test prove nothing.
     async with (
         RawHttp([with_cookie]) as upstream,
         connect_to(upstream.url.replace("127.0.0.1", "localhost")) as connect,
@@ -142,7 +142,7 @@ async def test_a_cookie_is_not_sent_back() -> None:
 
 @pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
 async def test_the_environment_alone_sets_no_proxy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The proxy is the endpoint's, resolved once with boto3's rules; aiohttp does not look for another."""
+    """The proxy is the endpoint's, resolved once with boto3's rules; nobody looks for another."""
     async with RawHttp([SESSION]) as upstream, RawHttp([reply(502)]) as proxy:
         monkeypatch.setenv(name, proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -218,24 +218,18 @@ async def test_a_refused_connection_has_certainly_started_nothing() -> None:
     assert "127.0.0.1" in failure.log_text
 
 
-class _NoSuchName(AbstractResolver):
-    """A DNS that knows no name."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        raise OSError(socket.EAI_NONAME, f"{host}:{port} not known in {family.name}")
-
-    async def close(self) -> None:
-        """Hold nothing."""
+async def _no_such_name(host: str, port: int, **_kind: object) -> NoReturn:
+    """Be a DNS that knows no name."""
+    raise socket.gaierror(socket.EAI_NONAME, f"{host}:{port} not known")
 
 
-async def test_an_unknown_name_has_certainly_started_nothing() -> None:
+async def test_an_unknown_name_has_certainly_started_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """DNS that fails is CONNECT_UNREACHABLE like a connection that is refused."""
-    where = endpoint("http://connect.example")
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=_NoSuchName())) as http:
-        failure = await _failure(Connect(endpoint=where, credentials=FakeCredentials(), http=http))
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", _no_such_name)
+    async with connect_to("http://connect.example") as connect:
+        failure = await _failure(connect)
     assert (failure.reason, failure.outcome_unknown) == (Reason.CONNECT_UNREACHABLE, False)
+    assert "connect.example:80 not known" in failure.log_text
 
 
 @pytest.mark.parametrize("status", [403, 407, 502])
@@ -278,27 +272,9 @@ async def test_tls_that_fails_has_certainly_started_nothing(certificate: tuple[s
     assert (failure.reason, failure.outcome_unknown) == (Reason.CONNECT_UNREACHABLE, False)
 
 
-@pytest.fixture(scope="module")
-def certificate(require_tool: Callable[[str, str], str], tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """Return the files of a fresh self-signed certificate for localhost and of its key."""
-    openssl = require_tool("openssl", "TLS to Connect with a trusted and an untrusted certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    files = str(folder / "certificate.pem"), str(folder / "key.pem")
-    arguments = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
-    extension = ["-addext", "subjectAltName=DNS:localhost", "-out", files[0], "-keyout", files[1]]
-    subprocess.run([openssl, *arguments, *extension], check=True, capture_output=True)
-    return files
-
-
-def _tls_server(certificate: tuple[str, str]) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate)
-    return context
-
-
 async def test_a_certificate_of_the_ca_file_is_trusted(certificate: tuple[str, str]) -> None:
     """The CA bundle is the endpoint's, as AWS_CA_BUNDLE says: a private CA works."""
-    async with RawHttp([SESSION], tls=_tls_server(certificate)) as upstream:
+    async with RawHttp([SESSION], tls=tls_server(certificate)) as upstream:
         where = replace(endpoint(upstream.url), ca_file=certificate[0])
         async with _to(where) as connect:
             assert (await _send(connect)).contact_id == "c"
@@ -310,7 +286,7 @@ async def test_another_certificate_is_not_trusted(
     """With boto3's own bundle the request never leaves: the signature goes to nobody who cannot prove to be AWS."""
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     public = await asyncio.to_thread(lambda: resolve_endpoint(new_session()))
-    async with RawHttp([SESSION], tls=_tls_server(certificate)) as upstream:
+    async with RawHttp([SESSION], tls=tls_server(certificate)) as upstream:
         async with _to(replace(public, url=upstream.url)) as connect:
             failure = await _failure(connect)
         assert not upstream.requests
@@ -369,19 +345,19 @@ async def _warming(where: Endpoint, answered: int) -> AsyncIterator[tuple[Connec
     """Yield a transport that is kept warm, after `answered` of its pings have ended, well or badly."""
     ended = 0
     enough = asyncio.Event()
+    route = Route(where.url, proxy=None, tls=where.tls_context)
+    async with Pool(route.open, max_connections=10) as pool:
 
-    async def count(*_about: object) -> None:
-        nonlocal ended
-        ended += 1
-        if ended == answered:
-            enough.set()
+        async def counted(request: bytes, timeout_seconds: float) -> Answer:
+            nonlocal ended
+            try:
+                return await pool.exchange(request, timeout_seconds)
+            finally:
+                ended += 1
+                if ended == answered:
+                    enough.set()
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_end.append(count)
-    trace.on_request_exception.append(count)
-    trace.freeze()
-    async with open_http(where, max_connections=10) as http:
-        http.trace_configs.append(trace)
+        http = HttpClient(where.url, route=route, user_agent="tests", exchange=counted)
         connect = Connect(endpoint=where, credentials=FakeCredentials(), http=http)
         task = asyncio.create_task(connect.keep_warm())
         try:

@@ -14,7 +14,6 @@ from pathlib import Path
 from time import strptime
 from typing import Any, NamedTuple, NoReturn, cast
 
-import aiohttp
 import boto3
 import botocore.session
 import pytest
@@ -35,11 +34,12 @@ from monitor_contact_service.connect import Connect, open_http
 from monitor_contact_service.core import validation, wire
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
+from monitor_contact_service.http1 import HttpClient, Route
 from monitor_contact_service.signing import DayKeySigner
 from monitor_contact_service.simulator import AccessKey, Refusal
 from monitor_contact_service.simulator.answers import ERROR_FORMS, STATUS_BY_ERROR, ErrorForm, encode
 from monitor_contact_service.simulator.signature import SignedRequest, verify
-from raw_http import RawHttp, Reply, Request, Then, reply
+from raw_http import RawHttp, Reply, Request, Then, read_request, reply
 
 from ._aws import no_aws_configuration
 from .test_error_table import INVALID_REQUEST_TEXTS, NAMES
@@ -235,7 +235,7 @@ async def test_the_same_request_is_sent(command: MonitorCommand, pair: Pair) -> 
 
 
 def _assert_same_unsigned_headers(theirs: Mapping[str, str], ours: Mapping[str, str]) -> None:
-    # The one more is aiohttp's, says what is true of boto3 as well, and is not signed.
+    # The one more says what is true of boto3 as well, and is not signed.
     assert ours.keys() - theirs.keys() == {"accept"}
     assert theirs.keys() <= ours.keys()
     for name in ("accept-encoding", "content-type", "content-length", "host"):
@@ -264,12 +264,11 @@ def _capture_theirs(request: AWSPreparedRequest, **_event: object) -> NoReturn:
     raise _CapturedError(Request(0, request.method, f"/{target}", (*headers.items(), ("host", host)), body))
 
 
-async def _capture_ours(request: aiohttp.ClientRequest, _handler: aiohttp.ClientHandlerType) -> NoReturn:
-    """Take our request at the last place before the connection, a client middleware of aiohttp."""
-    assert isinstance(request.body, aiohttp.payload.Payload)
-    body = await request.body.as_bytes()
-    assert request.url.scheme == "https"
-    raise _CapturedError(Request(0, request.method, request.url.raw_path_qs, tuple(request.headers.items()), body))
+async def _capture_ours(request: bytes, _timeout_seconds: float) -> NoReturn:
+    """Take the bytes of our request at the last place before a connection."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(request)
+    raise _CapturedError(await read_request(reader, connection=0))
 
 
 @contextmanager
@@ -310,10 +309,11 @@ async def test_every_region_is_called_like_boto3_calls_it(region: str, monkeypat
     client.close()
 
     where = await asyncio.to_thread(resolve_endpoint, session)
-    source = FakeCredentials(*credentials)
-    async with aiohttp.ClientSession(middlewares=[_capture_ours]) as http:
-        with _capturing() as ours:
-            await _call_ours(Connect(endpoint=where, credentials=source, http=http), command)
+    assert where.url.startswith("https://")
+    route = Route(where.url, proxy=None, tls=where.tls_context)
+    http = HttpClient(where.url, route=route, user_agent=where.user_agent, exchange=_capture_ours)
+    with _capturing() as ours:
+        await _call_ours(Connect(endpoint=where, credentials=FakeCredentials(*credentials), http=http), command)
 
     assert theirs[0].lower_headers["host"] == ours[0].lower_headers["host"] == host
     _assert_same_request(theirs[0], ours[0], credentials, region)

@@ -103,7 +103,7 @@ def resolve_endpoint(session: botocore.session.Session) -> Endpoint:
         signing_name=scope["service"],
         user_agent=_header(request, "User-Agent"),
         ca_file=_ca_file(session),
-        proxy=get_environ_proxies(url).get(urlsplit(url).scheme),
+        proxy=_proxy(url),
     )
 
 
@@ -139,6 +139,22 @@ def _ca_file(session: botocore.session.Session) -> str:
     if configured and not os.access(configured, os.R_OK):
         raise ConfigurationError([f"CA bundle {configured}: cannot be read; check AWS_CA_BUNDLE and ca_bundle"])
     return str(configured or get_cert_path(verify=True))
+
+
+def _proxy(url: str) -> str | None:
+    """Return the URL of the proxy for an endpoint; without a scheme it is http, as for botocore."""
+    proxy = get_environ_proxies(url).get(urlsplit(url).scheme)
+    if not proxy:
+        return None
+    proxy = proxy if "://" in proxy else f"http://{proxy.removeprefix('//')}"
+    parts = urlsplit(proxy)
+    try:
+        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # what stands for the port is none
+        usable = False
+    if not usable:  # its text may hold a password
+        raise ConfigurationError(["the proxy is no http:// or https:// URL: check HTTPS_PROXY and HTTP_PROXY"])
+    return proxy
 
 
 def _require_safe(url: str) -> None:
