@@ -20,7 +20,7 @@ INSTALL := $(if $(UV),"$(UV)" pip install -q --python $(PY),$(PY) -m pip install
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 # --- what people run ---------------------------------------------------------------------------------------------
 
@@ -62,7 +62,7 @@ check: setup ## lint, formatting, types, contract rules
 
 # ruff's cache does not see that an __init__.py appeared and with it another order of imports (measured): --no-cache.
 # Where packages begin: tests of the same name may stand in different folders.
-check: export MYPYPATH = tests:service/src:clients/python/src:proto:benchmarks/speed
+check: export MYPYPATH = tests:service/src:clients/python/src:proto:benchmarks/speed:benchmarks/quota
 
 .tools/generator/stamp: proto/generator.lock
 	@tools/environment.sh .tools/generator proto/generator.lock
@@ -94,6 +94,7 @@ lock: ## resolve all locks again (needs uv; UPGRADE=--upgrade for newer versions
 	$(COMPILE) $(UPGRADE) -c requirements.lock --group pyproject.toml:dev requirements.in -o requirements-dev.lock
 	$(COMPILE) $(UPGRADE) -c requirements-dev.lock tools/build.in -o tools/build.lock
 	$(COMPILE) $(UPGRADE) --group pyproject.toml:generate -o proto/generator.lock
+	$(COMPILE) $(UPGRADE) benchmarks/quota/requirements.in -o benchmarks/quota/requirements.lock
 
 .PHONY: wheels
 wheels: setup ## build the three wheels into dist/
@@ -104,8 +105,19 @@ wheels: setup ## build the three wheels into dist/
 	@ls dist
 
 .PHONY: bench
-bench: setup ## measure the speed beside boto3 (needs nginx) and print a table
+bench: setup ## measure the speed beside boto3 (needs nginx), print a table
 	$(PY) benchmarks/speed/run.py $(ARGS)
+
+QUOTA_RESULTS := .tools/quota.json
+
+.tools/plot/stamp: benchmarks/quota/requirements.lock
+	@tools/environment.sh .tools/plot $<
+	@touch $@
+
+.PHONY: bench-quota
+bench-quota: setup .tools/plot/stamp ## play pacing and fairness beside boto3's retry modes (needs redis-server), draw docs/quota-*.svg
+	$(PY) benchmarks/quota/compare.py --json $(QUOTA_RESULTS) $(ARGS)
+	.tools/plot/bin/python benchmarks/quota/plot.py $(QUOTA_RESULTS) docs
 
 .PHONY: clean
 clean: ## remove everything that is made here, environments included

@@ -1,11 +1,13 @@
 """Fakes of this project's own seams: a clock that is told the time, a transport that replays a script."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from botocore.credentials import ReadOnlyCredentials
 from monitor_contact_service.core.command import MonitoringSession
 from monitor_contact_service.core.failures import Failure
+from monitor_contact_service.core.work import Work
 
 SESSION = MonitoringSession(contact_id="session", contact_arn="arn:session", aws_request_id="aws-1")
 
@@ -29,6 +31,81 @@ class FakeClock:
         """Pass the time at once, and remember it."""
         self.slept.append(seconds)
         self.now += seconds
+
+
+class FreeTokens:
+    """A quota without end that 429s do not slow down; counts what is taken."""
+
+    def __init__(self) -> None:
+        self.on_change: Callable[[], None] = lambda: None
+        self.taken = 0
+
+    def wait_seconds(self) -> float:
+        """Return 0: there is always one."""
+        return 0.0
+
+    def start_seconds(self, ahead: int) -> float:
+        """Return 0, whoever is ahead."""
+        return 0.0 * ahead
+
+    def take(self) -> None:
+        """Count it."""
+        self.taken += 1
+
+    def give_back(self) -> None:
+        """Count it back."""
+        self.taken -= 1
+
+    def throttled(self, hint_seconds: float | None) -> None:
+        """Take no notice."""
+
+    def hold_seconds(self) -> float:
+        """Return 0."""
+        return 0.0
+
+
+@dataclass
+class FakePlace:
+    """A place with a turn for whoever asks; remembers what is reported, None for a success.
+
+    `refusal` is raised in place of every further turn. After `outage_after` failures in a row, turns are those of
+    probes. `come_again` is what it answers, in seconds.
+    """
+
+    work: Work
+    refusal: Failure | None = None
+    outage_after: float = math.inf
+    come_again: float = 0.0
+    turns: int = 1
+    probing: bool = False
+    reports: list[Failure | None] = field(default_factory=list)
+    _failures: int = 0
+
+    @property
+    def in_outage(self) -> bool:
+        """Return whether enough attempts have failed."""
+        return self._failures >= self.outage_after
+
+    async def again(self) -> None:
+        """Give a turn at once."""
+        if self.refusal:
+            raise self.refusal
+        self.turns += 1
+        self.probing = self.in_outage
+
+    def succeeded(self) -> None:
+        """Remember it."""
+        self.reports.append(None)
+        self._failures = 0
+
+    def failed(self, failure: Failure) -> None:
+        """Remember it."""
+        self.reports.append(failure)
+        self._failures += 1
+
+    def come_again_seconds(self) -> float:
+        """Return what it was told."""
+        return self.come_again
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
 from fakes import FakeCredentials
@@ -16,11 +16,16 @@ from monitor_contact_service.admission import Admission
 from monitor_contact_service.attempts import Attempts, Transport
 from monitor_contact_service.aws import Endpoint
 from monitor_contact_service.connect import Connect, CredentialSource, open_http
+from monitor_contact_service.core.fairness import FairQueue
 from monitor_contact_service.core.latency import MedianSeconds
-from monitor_contact_service.handler import Deadlines, MonitorContactHandler
+from monitor_contact_service.core.outage import Outage
+from monitor_contact_service.handler import ANONYMOUS, Deadlines, MonitorContactHandler
 from monitor_contact_service.health import Health
+from monitor_contact_service.idempotency import Idempotency
+from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.reflection import Reflection
 from monitor_contact_service.settings import Settings
+from monitor_contact_service.turns import TokenSource, Turns
 
 if TYPE_CHECKING:  # the stub file names it, the generated module does not
     from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub
@@ -29,6 +34,10 @@ if TYPE_CHECKING:  # the stub file names it, the generated module does not
 INSTANCE_ID = "10000000-0000-4000-8000-000000000001"
 CONTACT_ID = "20000000-0000-4000-8000-000000000001"
 USER_ID = "30000000-0000-4000-8000-000000000001"
+
+
+# For tests of everything but the pace: a quota that no test uses up.
+UNPACED: Final[dict[str, Any]] = {"listen": "127.0.0.1:0", "quota_rate": 50_000, "quota_burst": 50_000}
 
 
 @dataclass
@@ -65,12 +74,29 @@ async def serving(
     *,
     call_seconds: float = 0.05,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    caller_of: Callable[[Any], str] = lambda _: ANONYMOUS,
+    tokens: TokenSource | None = None,
+    outage: Outage | None = None,
 ) -> AsyncIterator[Service]:
     """Yield the service over `transport`: the real one of `connect_to`, or a fake. `sleep` waits between attempts."""
-    settings = settings or Settings(listen="127.0.0.1:0")
+    settings = settings or Settings(**UNPACED)
     median = MedianSeconds(call_seconds)
+    outage = outage or Outage()
+    turns = Turns(
+        tokens=tokens or LocalQuota(settings.quota, clock=time.monotonic),
+        queue=FairQueue(weights=settings.caller_weights),
+        outage=outage,
+        call_seconds=median,
+        clock=time.monotonic,
+        draw=random.random,
+    )
     admission = Admission(
-        max_in_flight=settings.max_in_flight, call_seconds=median, clock=time.monotonic, draw=random.random
+        turns=turns,
+        outage=outage,
+        limits=settings.limits,
+        call_seconds=median,
+        clock=time.monotonic,
+        draw=random.random,
     )
     attempts = Attempts(
         transport=transport,
@@ -81,7 +107,9 @@ async def serving(
         draw=random.random,
     )
     handler = MonitorContactHandler(
+        caller_of=caller_of,
         deadlines=Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds),
+        idempotency=Idempotency(clock=time.monotonic),
         admission=admission,
         attempts=attempts,
         clock=time.monotonic,
@@ -92,6 +120,7 @@ async def serving(
     target = str(grpc_server.listen(server, settings.address))
     await server.start()
     health.set_alive()
+    health.set_quota(True)
     health.set_ready(True)
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
     try:

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -33,7 +34,7 @@ Json = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One call of the demonstration, and what is made to go wrong before it."""
+    """One call of the demonstration, or several at the same moment, and what is made to go wrong before."""
 
     title: str
     contact_id: str
@@ -43,13 +44,25 @@ class Scene:
     client_token: str | None = None
     timeout_seconds: float = 10.0
     faults: Sequence[Json] = field(default_factory=tuple)
+    calls: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended, and after how many seconds."""
+
+    lines: Sequence[str]
+    started: bool
+    seconds: float
 
 
 SCENES = (
     Scene("Supervisor sue may listen to a call, and may barge in", CALL, SUE, capabilities=LISTEN_AND_BARGE,
           client_token=ONE_ACTION),
-    Scene("The same once more with the same client_token: the same session, not a second one", CALL, SUE,
+    Scene("The same once more with the same client_token: the same session, answered from memory", CALL, SUE,
           capabilities=LISTEN_AND_BARGE, client_token=ONE_ACTION),
+    Scene("Eight at the same moment; Connect allows 2 a second, so the service spreads them: none is throttled", CALL,
+          SUE, calls=8),
     Scene("Connect throttles, fails, and drops the connection; the service repeats with one ClientToken", CALL, SAM,
           faults=({"action": "error", "error": "ThrottlingException", "times": 1},
                   {"action": "error", "error": "InternalServiceException", "times": 1},
@@ -83,20 +96,37 @@ def main() -> int:
 
 def _play(target: str, connect: str) -> int:
     _say(f"A simulated Amazon Connect runs at {connect}, the service at {target}.\n")
-    # The real quota is 2 requests/s; here each call shall show one thing only.
-    _control(connect, "PUT", "quota", {"rate": 100, "burst": 100})
     with MonitorContactClient(target) as client:
-        outcomes = [_perform(number, scene, client, connect) for number, scene in enumerate(SCENES, 1)]
-    started = sum(outcomes)
-    _say(f"{started} calls put a supervisor into monitoring, {len(outcomes) - started} were refused with a reason.")
+        started = sum(_perform(number, scene, client, connect) for number, scene in enumerate(SCENES, 1))
+    refused = sum(scene.calls for scene in SCENES) - started
+    _say(f"{started} calls put a supervisor into monitoring, {refused} were refused with a reason.")
+    _say("From the first 429 on the service was slower for a while: others may use the same quota.")
     _say("Leave it running and call it yourself: make run")
     return 0
 
 
-def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: str) -> bool:
-    """Make one call, print what happened, and return whether monitoring has started."""
+def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: str) -> int:
+    """Make the calls of a scene, print what happened, and return how many have started monitoring."""
     _control(connect, "PUT", "faults", list(scene.faults))
+    # Eight at once need more supervisors than the small simulated world has: here one may listen more than once.
+    _control(connect, "PUT", "switches", {"hard_limits": scene.calls == 1})
     before = _attempts(connect)
+    with ThreadPoolExecutor(scene.calls) as threads:
+        outcomes = list(threads.map(lambda _: _call(scene, client), range(scene.calls)))
+    attempts = _attempts(connect) - before
+    _say(f"{number:2}. {scene.title}")
+    for line in (
+        *_told(outcomes),
+        f"calls to Connect: {attempts}; {max(outcome.seconds for outcome in outcomes) * 1000:.0f} ms",
+    ):
+        _say(f"      {line}")
+    _say("")
+    if scene.calls > 1:
+        _control(connect, "POST", "reset")
+    return sum(outcome.started for outcome in outcomes)
+
+
+def _call(scene: Scene, client: MonitorContactClient) -> Outcome:
     begun = time.monotonic()
     try:
         session = client.monitor_contact(
@@ -108,15 +138,18 @@ def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: s
             timeout_seconds=scene.timeout_seconds,
         )
     except MonitorContactError as error:
-        lines, started = _refusal(error), False
-    else:
-        lines, started = [f"OK: monitoring has started as contact {session.contact_id}"], True
-    milliseconds = (time.monotonic() - begun) * 1000
-    _say(f"{number:2}. {scene.title}")
-    for line in (*lines, f"calls to Connect: {_attempts(connect) - before}; {milliseconds:.0f} ms"):
-        _say(f"      {line}")
-    _say("")
-    return started
+        return Outcome(_refusal(error), started=False, seconds=time.monotonic() - begun)
+    lines = [f"OK: monitoring has started as contact {session.contact_id}"]
+    return Outcome(lines, started=True, seconds=time.monotonic() - begun)
+
+
+def _told(outcomes: Sequence[Outcome]) -> Sequence[str]:
+    """Return what to say: all about a single call; of several, when each was answered, and who was refused."""
+    if len(outcomes) == 1:
+        return outcomes[0].lines
+    seconds = ", ".join(f"{outcome.seconds:.1f}" for outcome in sorted(outcomes, key=lambda each: each.seconds))
+    refused = [line for outcome in outcomes if not outcome.started for line in outcome.lines]
+    return [f"{sum(outcome.started for outcome in outcomes)} OK, answered after {seconds} s", *refused]
 
 
 def _refusal(error: MonitorContactError) -> list[str]:

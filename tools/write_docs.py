@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from monitor_contact_service.core.failures import Reason
-from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.settings import Settings, default_text, variable
 from monitor_contact_service.status import TABLE, Advice
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def _settings_table() -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
     for name, setting in Settings.model_fields.items():
-        yield f"| `{variable(name)}` | `{setting.default}` | {setting.description} |"
+        yield f"| `{variable(name)}` | `{default_text(name)}` | {setting.description} |"
 
 
 def _with_settings(readme: str) -> str:

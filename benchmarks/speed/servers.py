@@ -100,11 +100,16 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def our_service(upstream: str, folder: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
-    """Run `monitor-contact serve` with its defaults, under `prefix`; yield its target and process id."""
+    """Run `monitor-contact serve` unpaced, else with its defaults, under `prefix`; yield its target and process id."""
     port = free_port()
     command = [*prefix, sys.executable, "-m", "monitor_contact_service", "serve"]
-    # Only the drain is shortened: it comes after the measurement.
-    ours = {"MONITOR_CONTACT_LISTEN": f"{HOST}:{port}", "MONITOR_CONTACT_DRAIN_SECONDS": "0"}
+    # A quota that is never used up: pacing runs and holds nothing back. The drain comes after the measurement.
+    ours = {
+        "MONITOR_CONTACT_LISTEN": f"{HOST}:{port}",
+        "MONITOR_CONTACT_DRAIN_SECONDS": "0",
+        "MONITOR_CONTACT_QUOTA_RATE": "50000",
+        "MONITOR_CONTACT_QUOTA_BURST": "50000",
+    }
     environment = {**aws_environment(upstream), **ours}
     with _running(command, environment, port, folder / "service.log") as process_id:
         yield f"{HOST}:{port}", process_id

@@ -18,9 +18,9 @@ CORE_MODULES = sorted(
 SHELL_MODULES = sorted(path.stem for path in SERVICE.glob("*.py") if path.stem not in {"__init__", "__main__"})
 
 # Which library the pure core may not load, not even through another module.
-IMPURE = ("grpc", "asyncio", "boto3", "botocore", "aiohttp")
+IMPURE = ("grpc", "asyncio", "boto3", "botocore", "aiohttp", "httptools")
 
-# The steps of `handler` (and the transport of the sixth), and who may import whom among them.
+# The steps of `handler` (with the queue of the fifth and the transport of the sixth), and who may import whom.
 STEPS = {
     "authentication",
     "authorization",
@@ -28,13 +28,14 @@ STEPS = {
     "audit",
     "idempotency",
     "admission",
+    "turns",
     "attempts",
     "connect",
 }
-MAY_IMPORT = {("attempts", "connect"), ("supervisors", "connect")}
+MAY_IMPORT = {("admission", "turns"), ("attempts", "connect"), ("supervisors", "connect")}
 
-# Who may read the environment. AWS's own variables are read by boto3, for `aws`.
-READS_ENVIRONMENT = {"settings.py", "aws.py"}
+# Who may touch the environment. AWS's own variables are read by boto3, for `aws`; `engine` sets a default for gRPC.
+READS_ENVIRONMENT = {"settings.py", "aws.py", "engine.py"}
 
 # Who may know that there is a simulator: those who offer `monitor-contact simulate`.
 KNOWS_SIMULATOR = {"__main__.py", "cli.py"}

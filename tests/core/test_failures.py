@@ -92,6 +92,17 @@ def test_a_failure_survives_pickling_and_copying(clone: Callable[[Failure], obje
     assert str(copied) == str(original)
 
 
+def test_a_copy_for_another_caller_shares_nothing_that_can_change() -> None:
+    """Every field is equal; what is done to one of the two afterwards does not show in the other."""
+    original = _full()
+    copied = original.copy()
+    assert vars(copied) == vars(original)
+    copied.metadata["attempts"] = "1"
+    copied.add_note("seen")
+    assert original.metadata == {"aws_request_id": "r"}
+    assert not hasattr(original, "__notes__")
+
+
 def test_reasons_are_their_own_names() -> None:
     """ErrorInfo carries the name; name and value are the same text."""
     assert all(reason.name == reason.value for reason in Reason)

@@ -24,9 +24,16 @@ def _wait(  # every argument of the function with an unremarkable value
     call_seconds: float = 0.2,
     draw: float = _ALMOST_ONE,
     refreshed: bool = False,
+    in_outage: bool = False,
 ) -> float | None:
     return retry.wait_seconds(
-        failure, attempt=attempt, time_left=time_left, call_seconds=call_seconds, draw=draw, refreshed=refreshed
+        failure,
+        attempt=attempt,
+        time_left=time_left,
+        call_seconds=call_seconds,
+        draw=draw,
+        refreshed=refreshed,
+        in_outage=in_outage,
     )
 
 
@@ -49,10 +56,8 @@ def test_a_final_answer_is_not_repeated_even_if_it_names_a_time(reason: Reason) 
         (Reason.INTERNAL_SERVICE, 2, 0.2),
         (Reason.INTERNAL_SERVICE, 5, 1.6),
         (Reason.CONNECT_UNREACHABLE, 3, 0.4),
-        (Reason.THROTTLED, 1, 0.5),
-        (Reason.THROTTLED, 2, 1.0),
-        (Reason.THROTTLED, 4, 4.0),
-        (Reason.THROTTLED, 5, 5.0),
+        (Reason.THROTTLED, 1, 0.0),
+        (Reason.THROTTLED, 5, 0.0),
         (Reason.SERVICE_CREDENTIALS, 1, 0.0),
         (Reason.SERVICE_CREDENTIALS, 5, 0.0),
     ],
@@ -78,17 +83,40 @@ def test_backoff_stays_between_nothing_and_its_cap(base: float, cap: float, atte
 
 @pytest.mark.parametrize(
     ("hint", "expected"),
-    [(None, 0.25), (0.0, 0.25), (0.1, 0.25), (2.0, 2.0), (5.5, 5.5), (5.6, 5.5), (999_999_999.0, 5.5)],
+    [(None, 0.05), (0.0, 0.05), (0.04, 0.05), (2.0, 2.0), (5.5, 5.5), (5.6, 5.5), (999_999_999.0, 5.5)],
 )
 def test_a_hint_is_honoured_up_to_its_bound(hint: float | None, expected: float) -> None:
     """The longer of Connect's hint and the own wait, the hint cut to 5.5 s."""
-    assert _wait(Failure(Reason.THROTTLED, retry_after_seconds=hint), draw=0.5) == pytest.approx(expected)
+    assert _wait(Failure(Reason.INTERNAL_SERVICE, retry_after_seconds=hint), draw=0.5) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("hint", [None, 0.1, 2.0, 999_999_999.0])
+@pytest.mark.parametrize("attempt", [1, 5])
+def test_a_throttled_call_does_not_wait_by_itself(hint: float | None, attempt: int) -> None:
+    """The pacer holds everybody back after a 429, by Connect's hint: the call asks for its next turn at once."""
+    assert _wait(Failure(Reason.THROTTLED, retry_after_seconds=hint), attempt=attempt) == 0.0
+
+
+@pytest.mark.parametrize("hint", [None, 2.0])
+@pytest.mark.parametrize("reason", [Reason.INTERNAL_SERVICE, Reason.CONNECT_UNREACHABLE])
+def test_in_an_outage_the_probes_are_the_rhythm(reason: Reason, hint: float | None) -> None:
+    """No backoff and no hint on top of the wait for a probe; final answers and the last attempt stay what they are."""
+    failure = Failure(reason, retry_after_seconds=hint)
+    assert _wait(failure, attempt=5, in_outage=True) == 0.0
+    assert _wait(failure, attempt=6, in_outage=True) is None
+    assert _wait(Failure(Reason.INVALID_REQUEST), in_outage=True) is None
+
+
+def test_in_an_outage_a_usual_call_must_still_fit() -> None:
+    """Without the time for a call nothing is asked for."""
+    assert _wait(Failure(Reason.INTERNAL_SERVICE), time_left=0.19, call_seconds=0.2, in_outage=True) is None
+    assert _wait(Failure(Reason.INTERNAL_SERVICE), time_left=0.2, call_seconds=0.2, in_outage=True) == 0.0
 
 
 @pytest.mark.parametrize(("time_left", "waits"), [(0.7, True), (0.69, False), (0.0, False), (-1.0, False)])
 def test_an_attempt_that_cannot_finish_in_time_is_not_made(time_left: float, waits: bool) -> None:  # noqa: FBT001 - a table's column
     """The wait and a usual call must fit into the time left."""
-    failure = Failure(Reason.THROTTLED, retry_after_seconds=0.5)
+    failure = Failure(Reason.INTERNAL_SERVICE, retry_after_seconds=0.5)
     wait = _wait(failure, time_left=time_left, call_seconds=0.2, draw=0.0)
     assert wait == (0.5 if waits else None)
 
@@ -116,6 +144,7 @@ def test_credentials_are_renewed_once_and_tried_at_once() -> None:
     call_seconds=st.floats(min_value=0, max_value=60),
     draw=st.floats(min_value=0, max_value=1, exclude_max=True),
     refreshed=st.booleans(),
+    in_outage=st.booleans(),
 )
 def test_no_wait_ever_outlasts_the_time_left(
     reason: Reason,
@@ -125,6 +154,7 @@ def test_no_wait_ever_outlasts_the_time_left(
     call_seconds: float,
     draw: float,
     refreshed: bool,  # noqa: FBT001 - drawn
+    in_outage: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Whatever the numbers are: give up, or a wait that leaves time for a usual call and is at most 5.5 s."""
     wait = retry.wait_seconds(
@@ -134,6 +164,7 @@ def test_no_wait_ever_outlasts_the_time_left(
         call_seconds=call_seconds,
         draw=draw,
         refreshed=refreshed,
+        in_outage=in_outage,
     )
     if wait is None:
         return
@@ -141,7 +172,8 @@ def test_no_wait_ever_outlasts_the_time_left(
     assert attempt < retry.MAX_ATTEMPTS
     assert 0 <= wait <= retry.HINT_MAX_SECONDS
     assert wait + call_seconds <= time_left
-    assert wait >= min(hint or 0.0, retry.HINT_MAX_SECONDS)
+    if retry.classify(Failure(reason)) is RetryClass.TRANSIENT and not in_outage:
+        assert wait >= min(hint or 0.0, retry.HINT_MAX_SECONDS)
 
 
 def test_the_budget_starts_full_and_ends() -> None:

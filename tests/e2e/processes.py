@@ -30,6 +30,8 @@ BARE_ENVIRONMENT: Mapping[str, str] = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 UNLIMITED = {"rate": 1e9, "burst": 1e9}
+# A quota that no test uses up, for tests of everything but the pace.
+UNPACED: Mapping[str, str] = {"MONITOR_CONTACT_QUOTA_RATE": "50000", "MONITOR_CONTACT_QUOTA_BURST": "50000"}
 
 Line = dict[str, Any]
 
@@ -189,9 +191,11 @@ class ServiceProcess:
 
 
 @asynccontextmanager
-async def serve(environment: Mapping[str, str], *, listen: str = "127.0.0.1:0") -> AsyncIterator[ServiceProcess]:
-    """Yield the service, listening; whether it is SERVING is not waited for. It does not drain unless told."""
-    settings = {"MONITOR_CONTACT_LISTEN": listen, "MONITOR_CONTACT_DRAIN_SECONDS": "0", **environment}
+async def serve(
+    environment: Mapping[str, str], *, listen: str = "127.0.0.1:0", quota: Mapping[str, str] = UNPACED
+) -> AsyncIterator[ServiceProcess]:
+    """Yield the service, listening; whether it is SERVING is not waited for. Unless told it does not drain or pace."""
+    settings = {"MONITOR_CONTACT_LISTEN": listen, "MONITOR_CONTACT_DRAIN_SECONDS": "0", **quota, **environment}
     async with started("serve", environment=settings) as running:
         listening = await running.logged("listening")
         yield ServiceProcess(running, listening["address"])

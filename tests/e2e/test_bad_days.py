@@ -63,12 +63,21 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
         "MONITOR_CONTACT_DEFAULT_DEADLINE_SECONDS": "soon",
         "MONITOR_CONTACT_MAX_DEADLINE_SECONDS": "-1",
         "MONITOR_CONTACT_ATTEMPT_TIMEOUT_SECONDS": "0",
+        "MONITOR_CONTACT_QUOTA_RATE": "0",
+        "MONITOR_CONTACT_QUOTA_BURST": "0.5",
+        "MONITOR_CONTACT_QUOTA_URL": f"valkey://user:{LASTING.secret}@localhost",
+        "MONITOR_CONTACT_QUOTA_REPLICAS": "none",
+        "MONITOR_CONTACT_QUOTA_NAME": "our account",
+        "MONITOR_CONTACT_QUEUE_PER_CALLER": "-1",
+        "MONITOR_CONTACT_QUEUE_TOTAL": "0",
+        "MONITOR_CONTACT_WEIGHTS": "qa:2",
         "MONITOR_CONTACT_MAX_IN_FLIGHT": "many",
         "MONITOR_CONTACT_DRAIN_SECONDS": "-0.5",
         "MONITOR_CONTACT_MAX_CONNECTION_AGE_SECONDS": "0",
         "MONITOR_CONTACT_REFLECTION": "maybe",
         "MONITOR_CONTACT_LOG_LEVEL": "chatty",
         "MONITOR_CONTACT_LOG_FORMAT": "xml",
+        "MONITOR_CONTACT_SETTINGS_FILE": "/nonexistent/settings",
     }
     assert {*wrong, "MONITOR_CONTACT_LISTEN"} == {variable(name) for name in Settings.model_fields}
     environment = {

@@ -109,13 +109,13 @@ async def test_every_kind_of_refusal_has_its_exit_code(shell: Shell) -> None:
 
 async def test_what_passes_by_itself_is_to_be_repeated_later(shell: Shell) -> None:
     """Throttled and unreachable calls exit with 6 and say when to come again; a broken answer exits with 7."""
+    await shell.simulator.set_faults({"action": "hang"})
+    unreachable = await shell.call("--timeout=0.5")
+    assert (unreachable.exit_code, unreachable.answer["reason"]) == (6, "CONNECT_UNREACHABLE")
     await shell.simulator.set_faults({"action": "error", "error": "ThrottlingException"})
     throttled = await shell.call("--timeout=1")
     assert (throttled.exit_code, throttled.answer["reason"]) == (6, "THROTTLED")
     assert throttled.answer["retry_after"].endswith("s")
-    await shell.simulator.set_faults({"action": "hang"})
-    unreachable = await shell.call("--timeout=0.5")
-    assert (unreachable.exit_code, unreachable.answer["reason"]) == (6, "CONNECT_UNREACHABLE")
     await shell.simulator.set_faults({"action": "garbage", "garbage": "html"})
     broken = await shell.call()
     assert (broken.exit_code, broken.answer["reason"]) == (7, "CONNECT_BAD_RESPONSE")

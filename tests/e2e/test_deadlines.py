@@ -13,8 +13,9 @@ from typing import Any
 
 import harness
 import pytest
-from e2e.answers import Answer, Caller, calling, valid
+from e2e.answers import Answer, Caller, calling, upstream_token, valid
 from e2e.processes import ServiceProcess, SimulatorProcess, serve, simulate, until
+from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact_service.simulator import GARBAGE, Fault, Simulator
 from monitor_contact_service.status import TABLE
 
@@ -140,7 +141,7 @@ async def _measure(pair: Pair, deadlines_seconds: tuple[float, ...]) -> list[Mea
     received = await pair.simulator.received()
     measured = []
     for request, seconds, answer in zip(requests, deadlines_seconds, answers, strict=True):
-        sent_at = [each["at"] for each in received if each["client_token"] == request.client_token]
+        sent_at = [each["at"] for each in received if each["client_token"] == upstream_token(request)]
         measured.append(
             Measured(
                 answer,
@@ -181,7 +182,7 @@ async def test_a_deadline_of_50_ms_costs_connect_nothing() -> None:
     ("attempt_timeout_seconds", "deadlines_seconds"),
     [
         pytest.param("3", {0.3, 0.6, 1.0, 2.0, 3.0}, id="default"),
-        # aiohttp by itself rounds time-outs of 5 s and more up to whole seconds.
+        # 5 s and more: where an HTTP client may round up to whole seconds (aiohttp's does).
         pytest.param("20", {5.2, 5.4, 5.6, 5.8}, id="long attempts"),
     ],
 )
@@ -312,17 +313,18 @@ async def test_a_cancelled_call_sends_no_further_attempt(simulator: Simulator, f
     async with serve(simulator.environment) as service, calling(service.target) as caller:
         await service.serving()
 
-        def attempts(token: str) -> int:
+        def attempts(request: MonitorContactRequest) -> int:
+            token = upstream_token(request)
             return sum(call.client_token == token for call in simulator.calls("MonitorContact"))
 
         left, stays = valid(), valid()
         leaving = caller.stub.MonitorContact(left, timeout=10)
-        await until(lambda: attempts(left.client_token) == 1)
+        await until(lambda: attempts(left) == 1)
         if not fault.delay_seconds:
             await service.running.logged("attempt failed")
         leaving.cancel()
         await service.running.logged("call", code="CANCELLED")
         staying = caller.stub.MonitorContact(stays, timeout=10)
-        await until(lambda: attempts(stays.client_token) == 2)
+        await until(lambda: attempts(stays) == 2)
         staying.cancel()
-        assert attempts(left.client_token) == 1
+        assert attempts(left) == 1

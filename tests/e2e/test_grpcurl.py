@@ -167,7 +167,7 @@ async def test_health_can_be_checked(grpcurl: Grpcurl) -> None:
     assert json.loads(unknown.err)["code"] == 5
     listed = await grpcurl.call({}, method="grpc.health.v1.Health/List")
     assert json.loads(listed.out) == {
-        "statuses": {name: {"status": "SERVING"} for name in ("", "liveness", "readiness", SERVICE)}
+        "statuses": {name: {"status": "SERVING"} for name in ("", "liveness", "quota", "readiness", SERVICE)}
     }
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import pytest
-from fakes import SESSION, FakeClock, FakeTransport
+from fakes import SESSION, FakeClock, FakePlace, FakeTransport
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_contact_service.attempts import Attempts
 from monitor_contact_service.core.command import Capability, MonitorCommand, MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.latency import MedianSeconds
+from monitor_contact_service.core.work import Work
 
 _SECONDS = 10.0  # the time that a call has in most tests
 
@@ -51,7 +52,7 @@ class _SlowRenewal(FakeTransport):
 
 
 class _Rig:
-    """Attempts over a script; `draw` is 0.5 for ever."""
+    """Attempts over a script; `draw` is 0.5 for ever. `place` is that of the last call."""
 
     def __init__(
         self,
@@ -72,13 +73,22 @@ class _Rig:
             draw=lambda: 0.5,
         )
 
-    async def monitor(self, client_token: str = "", seconds: float = _SECONDS) -> MonitoringSession:
-        return await self.attempts.monitor(_command(client_token), self.clock() + seconds)
+    async def monitor(
+        self, client_token: str = "", seconds: float = _SECONDS, place: FakePlace | None = None
+    ) -> MonitoringSession:
+        self.place = place or self.new_place(seconds)
+        upstream_token = client_token and f"derived from {client_token}"
+        return await self.attempts.monitor(_command(client_token), upstream_token, self.place)
 
-    async def refused(self, client_token: str = "", seconds: float = _SECONDS) -> Failure:
+    async def refused(
+        self, client_token: str = "", seconds: float = _SECONDS, place: FakePlace | None = None
+    ) -> Failure:
         with pytest.raises(Failure) as raised:
-            await self.monitor(client_token, seconds)
+            await self.monitor(client_token, seconds, place)
         return raised.value
+
+    def new_place(self, seconds: float = _SECONDS) -> FakePlace:
+        return FakePlace(Work(self.clock() + seconds))
 
 
 def _token(body: bytes) -> str:
@@ -102,11 +112,11 @@ async def test_every_attempt_is_the_same_request(client_token: str) -> None:
     assert len({(sent.body, sent.invocation_id) for sent in rig.transport.sent}) == 1
 
 
-async def test_the_callers_token_is_kept() -> None:
-    """What the caller chose is what Connect gets."""
+async def test_the_token_that_was_derived_is_sent() -> None:
+    """Connect gets the one that it is told, not the caller's own, which other callers may have chosen too."""
     rig = _Rig()
     await rig.monitor("the caller's")
-    assert _token(rig.transport.sent[0].body) == "the caller's"
+    assert _token(rig.transport.sent[0].body) == "derived from the caller's"
 
 
 async def test_a_missing_token_is_made_once_a_call() -> None:
@@ -157,28 +167,132 @@ async def test_transient_failures_wait_with_jitter() -> None:
     assert rig.clock.slept == pytest.approx([0.05, 0.1, 0.2])
 
 
-async def test_throttled_calls_wait_longer() -> None:
-    """Half of 0.5, 1, 2 s: Connect refills one token each half second."""
-    rig = _Rig(*[_fail(Reason.THROTTLED) for _ in range(3)])
+async def test_throttled_calls_wait_for_nothing_but_their_turn() -> None:
+    """The pacer holds everybody back after a 429: the call reports it and asks for its next turn at once."""
+    rig = _Rig(*[_fail(Reason.THROTTLED, retry_after_seconds=2) for _ in range(3)])
     await rig.monitor()
-    assert rig.clock.slept == pytest.approx([0.25, 0.5, 1.0])
+    assert rig.clock.slept == []
+    assert rig.place.turns == 4
+    assert [report and report.retry_after_seconds for report in rig.place.reports] == [2, 2, 2, None]
 
 
-@pytest.mark.parametrize(("hint", "waited"), [(0.01, 0.25), (2.0, 2.0), (5.5, 5.5), (9.0, 5.5)])
+@pytest.mark.parametrize(("hint", "waited"), [(0.01, 0.05), (2.0, 2.0), (5.5, 5.5), (9.0, 5.5)])
 async def test_retry_after_is_honoured_within_bounds(hint: float, waited: float) -> None:
     """Never earlier than Connect asks for, but not longer than 5.5 s."""
-    rig = _Rig(_fail(Reason.THROTTLED, retry_after_seconds=hint))
+    rig = _Rig(_fail(Reason.INTERNAL_SERVICE, retry_after_seconds=hint))
     await rig.monitor()
     assert rig.clock.slept == pytest.approx([waited])
 
 
 async def test_a_wait_that_does_not_fit_ends_the_call_at_once() -> None:
     """No time is slept away when the next attempt could not finish: the caller learns it now, with Connect's hint."""
-    rig = _Rig(_fail(Reason.THROTTLED, retry_after_seconds=5.0))
+    rig = _Rig(_fail(Reason.INTERNAL_SERVICE, retry_after_seconds=5.0))
     failure = await rig.refused(seconds=5.2)
     assert rig.clock.slept == []
+    assert rig.place.turns == 1
     assert failure.metadata["attempts"] == "1"
     assert failure.retry_after_seconds == pytest.approx(5.0 * 1.1)
+
+
+async def test_without_a_further_turn_the_failure_at_hand_is_the_answer() -> None:
+    """What Connect said of the attempt tells the caller more than that there was no second one."""
+    rig = _Rig(_fail(Reason.THROTTLED))
+    place = rig.new_place()
+    place.refusal = _fail(Reason.OVERLOADED)
+    failure = await rig.refused("token", place=place)
+    assert failure.reason is Reason.THROTTLED
+    assert failure.metadata["attempts"] == "1"
+    assert len(rig.transport.sent) == 1
+
+
+async def test_every_outcome_is_reported_to_the_place() -> None:
+    """Pace and probes follow each attempt, whatever it is worth: failures in their order, then the success."""
+    script = (_lost(), _fail(Reason.THROTTLED), _fail(Reason.SERVICE_CREDENTIALS))
+    rig = _Rig(*script)
+    await rig.monitor()
+    assert rig.place.reports == [*script, None]
+    final = _fail(Reason.INVALID_REQUEST)
+    rig = _Rig(final)
+    await rig.refused()
+    assert rig.place.reports == [final]
+
+
+async def test_work_is_marked_as_sending_during_an_attempt_only() -> None:
+    """Who wants to cancel it can tell an attempt on its way from a wait; after the first one it counts as sent."""
+    during = []
+
+    class Watched(FakeTransport):
+        async def monitor_contact(
+            self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        ) -> MonitoringSession:
+            during.append(place.work.sending)
+            return await super().monitor_contact(
+                body,
+                timeout_seconds=timeout_seconds,
+                attempt=attempt,
+                max_attempts=max_attempts,
+                invocation_id=invocation_id,
+            )
+
+    between = []
+
+    async def sleep(_: float) -> None:
+        between.append(place.work.sending)
+
+    rig = _Rig(_lost(), transport=Watched(FakeClock()), sleep=sleep)
+    place = rig.new_place()
+    assert not place.work.sent
+    await rig.monitor(place=place)
+    assert (during, between) == ([True, True], [False])
+    assert not place.work.sending
+    assert place.work.sent
+
+
+@pytest.mark.parametrize("reason", [Reason.INTERNAL_SERVICE, Reason.THROTTLED, Reason.SERVICE_CREDENTIALS])
+async def test_abandoned_work_is_not_tried_again(reason: Reason) -> None:
+    """Everybody left while the attempt was on its way: its outcome is reported, and it was the last."""
+    rig = _Rig(_fail(reason))
+    place = rig.new_place()
+    place.work.abandoned = True
+    assert (await rig.refused("token", place=place)).reason is reason
+    assert len(rig.transport.sent) == place.turns == 1
+    assert rig.transport.renewals == 0
+    assert len(place.reports) == 1
+
+
+async def test_probes_of_an_outage_are_not_counted_as_attempts() -> None:
+    """A call whose turns are those of probes goes on past six attempts, without waits of its own, and succeeds."""
+    rig = _Rig(*[_lost() for _ in range(9)])
+    place = rig.new_place()
+    place.outage_after = 5
+    assert await rig.monitor(place=place) == SESSION
+    assert len(rig.transport.sent) == 10
+    assert [sent.attempt for sent in rig.transport.sent] == list(range(1, 11))
+    assert rig.clock.slept == pytest.approx([0.05, 0.1, 0.2, 0.4])  # before the outage
+
+
+async def test_probes_of_an_outage_do_not_use_up_the_budget() -> None:
+    """Fifty failed probes later, a call may still repeat as often as the budget was before."""
+    rig = _Rig(*[_lost() for _ in range(1 + 50 + 100)])
+    place = rig.new_place(seconds=1000)
+    place.outage_after = 1
+    place.work.deadline = rig.clock() + 51 * 0.15 + 0.1  # enough for one attempt and fifty probes
+    assert (await rig.refused(place=place)).metadata["attempts"] == "51"
+    made = []
+    for _ in range(5):
+        before = len(rig.transport.sent)
+        await rig.refused(seconds=60)
+        made.append(len(rig.transport.sent) - before)
+    assert made == [6, 6, 6, 6, 1]
+
+
+async def test_a_place_that_knows_better_says_when_to_come_again() -> None:
+    """The queue, the hold or the next probe may take longer than Connect's hint: the longest counts."""
+    rig = _Rig(*[_fail(Reason.THROTTLED, retry_after_seconds=2) for _ in range(6)])
+    place = rig.new_place()
+    place.come_again = 3
+    failure = await rig.refused("token", place=place)
+    assert failure.retry_after_seconds == pytest.approx(3.3)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(10.0, 3.0), (3.0, 3.0), (1.5, 1.5), (0.2, 0.2)])
@@ -236,7 +350,8 @@ async def test_credentials_are_renewed_once_and_tried_again_at_once() -> None:
     rig = _Rig(_fail(Reason.SERVICE_CREDENTIALS))
     assert await rig.monitor() == SESSION
     assert rig.transport.renewals == 1
-    assert rig.clock.slept == [0.0]
+    assert rig.clock.slept == []
+    assert rig.place.turns == 2
 
 
 async def test_credentials_that_still_do_not_work_end_the_call() -> None:
@@ -346,8 +461,26 @@ async def test_a_call_cancelled_during_a_wait_sends_no_further_attempt() -> None
         waiting.set()
         await asyncio.Event().wait()
 
-    rig = _Rig(_fail(Reason.THROTTLED), sleep=sleep)
+    rig = _Rig(_fail(Reason.INTERNAL_SERVICE), sleep=sleep)
     call = asyncio.ensure_future(rig.monitor())
+    await waiting.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    assert call.cancelled()
+    assert len(rig.transport.sent) == 1
+
+
+async def test_a_call_cancelled_while_it_waits_for_its_turn_sends_no_further_attempt() -> None:
+    """The same for the wait in the queue."""
+    waiting = asyncio.Event()
+
+    class NoTurn(FakePlace):
+        async def again(self) -> None:
+            waiting.set()
+            await asyncio.Event().wait()
+
+    rig = _Rig(_fail(Reason.THROTTLED))
+    call = asyncio.ensure_future(rig.monitor(place=NoTurn(Work(rig.clock() + _SECONDS))))
     await waiting.wait()
     call.cancel()
     await asyncio.wait([call])
@@ -380,11 +513,14 @@ class _Hanging(FakeTransport):
 async def test_a_call_cancelled_during_an_attempt_sends_no_further_attempt() -> None:
     """Cancellation is no failure to be repeated: it ends the attempt and the call."""
     transport = _Hanging(FakeClock(), started=(started := asyncio.Event()))
-    call = asyncio.ensure_future(_Rig(transport=transport).monitor())
+    rig = _Rig(transport=transport)
+    call = asyncio.ensure_future(rig.monitor())
     await started.wait()
+    sending = rig.place.work.sending
     call.cancel()
     await asyncio.wait([call])
     assert call.cancelled()
+    assert (sending, rig.place.work.sending) == (True, False)
     assert transport.sent == []
 
 
@@ -438,7 +574,7 @@ async def test_no_identifier_reaches_the_log(caplog: pytest.LogCaptureFixture) -
     rig = _Rig(failure)
     command = MonitorCommand("INSTANCE-1", "CONTACT-1", "USER-1", (Capability.SILENT_MONITOR,), "")
     with pytest.raises(Failure):
-        await rig.attempts.monitor(command, rig.clock() + _SECONDS)
+        await rig.attempts.monitor(command, "", rig.new_place())
     said = str([vars(record) for record in caplog.records])
     assert "not on instance/[id]/contact/[id] for [id]" in said
     assert not any(identifier in said for identifier in ("INSTANCE-1", "CONTACT-1", "USER-1"))

@@ -18,8 +18,10 @@ from harness import Service, serving
 from monitor_contact_service.call import call
 from monitor_contact_service.cli import main, parser
 from monitor_contact_service.core.failures import Failure, Reason
+from monitor_contact_service.core.idempotency import derive_client_token
 from monitor_contact_service.exits import EXIT_FAILED, EXIT_USAGE
-from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.handler import ANONYMOUS
+from monitor_contact_service.settings import Settings, default_text, variable
 from monitor_contact_service.simulator import default_world, load_world
 from monitor_contact_service.status import TABLE
 
@@ -100,7 +102,7 @@ def test_help_documents_every_variable(name: str, capsys: pytest.CaptureFixture[
     """Name, default and description of all settings, and the exit codes."""
     text = " ".join(_help(capsys, name).split())
     for field, info in Settings.model_fields.items():
-        assert variable(field) in text
+        assert f"{variable(field)} (default {default_text(field)}" in text
         assert info.description is not None
         assert " ".join(info.description.split()) in text
     assert "exit codes: 0" in text
@@ -158,13 +160,43 @@ def test_settings_and_aws_problems_come_together(command: _Command, name: str) -
 def test_a_good_configuration_is_shown_without_secrets(command: _Command) -> None:
     """Every setting by its variable, and where Connect is; exit 0 although the port is taken: nothing listens."""
     with _taken_port() as port:
-        done = command.run("check-config", **_READY, MONITOR_CONTACT_LISTEN=f"127.0.0.1:{port}")
+        done = command.run(
+            "check-config",
+            **_READY,
+            MONITOR_CONTACT_LISTEN=f"127.0.0.1:{port}",
+            MONITOR_CONTACT_QUOTA_URL="rediss://a-user:a-password@redis.example.com/1",
+            MONITOR_CONTACT_QUOTA_REPLICAS="3",
+        )
     assert (done.returncode, done.stderr) == (0, "")
     assert f"MONITOR_CONTACT_LISTEN=127.0.0.1:{port}" in done.stdout
     assert all(f"{variable(field)}=" in done.stdout for field in Settings.model_fields)
     assert "http://127.0.0.1:1" in done.stdout
     assert "us-east-1" in done.stdout
+    assert "MONITOR_CONTACT_QUOTA_URL=rediss://redis.example.com:6379/1\n" in done.stdout
     assert "a-secret-key" not in done.stdout
+    assert "a-password" not in done.stdout
+
+
+def test_a_wrong_url_is_refused_without_its_password(command: _Command) -> None:
+    """Scheme unknown: exit 2, the known ones are shown, nothing of the URL is."""
+    done = command.run("check-config", **_READY, MONITOR_CONTACT_QUOTA_URL="valkey://a-user:a-password@localhost")
+    assert done.returncode == EXIT_USAGE
+    [line] = done.stderr.splitlines()
+    assert line.startswith("monitor-contact: MONITOR_CONTACT_QUOTA_URL: must be memory://")
+    assert "a-password" not in line
+
+
+def test_the_settings_file_is_checked_too(command: _Command, tmp_path: Path) -> None:
+    """A bad line is named by its number; a good file's values are shown."""
+    file = tmp_path / "settings"
+    file.write_text("MONITOR_CONTACT_QUOTA_RATE=4\nnonsense\n")
+    done = command.run("check-config", **_READY, MONITOR_CONTACT_SETTINGS_FILE=str(file))
+    assert done.returncode == EXIT_USAGE
+    assert done.stderr == f"monitor-contact: {file}, line 2: must be NAME=value\n"
+    file.write_text("MONITOR_CONTACT_QUOTA_RATE=4\n")
+    done = command.run("check-config", **_READY, MONITOR_CONTACT_SETTINGS_FILE=str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "MONITOR_CONTACT_QUOTA_RATE=4.0\n" in done.stdout
 
 
 def test_a_taken_port_is_exit_1(command: _Command) -> None:
@@ -212,7 +244,7 @@ async def test_a_started_session_is_printed_as_json(capsys: pytest.CaptureFixtur
 
 
 async def test_what_is_typed_is_what_is_sent(capsys: pytest.CaptureFixture[str]) -> None:
-    """Ids, capabilities in their order and the token reach Connect."""
+    """Ids, capabilities in their order and what is derived from the token reach Connect."""
     transport = FakeTransport(FakeClock())
     async with serving(transport) as service:
         options = ["--capability", "SILENT_MONITOR", "--capability", "BARGE", "--client-token", "mine"]
@@ -222,7 +254,7 @@ async def test_what_is_typed_is_what_is_sent(capsys: pytest.CaptureFixture[str])
         "ContactId": "c",
         "UserId": "u",
         "AllowedMonitorCapabilities": ["SILENT_MONITOR", "BARGE"],
-        "ClientToken": "mine",
+        "ClientToken": derive_client_token(ANONYMOUS, "mine"),
     }
 
 

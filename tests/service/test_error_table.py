@@ -4,23 +4,30 @@ What is expected stands here once more, in full, on purpose: nothing of it is ta
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import grpc
 import grpc.aio
 import pytest
 from botocore.credentials import ReadOnlyCredentials
-from fakes import FakeCredentials
+from fakes import FakeCredentials, FreeTokens
 from google.rpc.error_details_pb2 import QuotaFailure, RequestInfo
-from harness import Service, connect_to, serving
+from harness import UNPACED, Service, connect_to, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorCapability, MonitorContactRequest, MonitorContactResponse
 from monitor_contact_service.core.failures import Reason
+from monitor_contact_service.core.idempotency import derive_client_token
+from monitor_contact_service.core.outage import FAILURES_TO_OPEN, Outage
 from monitor_contact_service.core.retry import MAX_ATTEMPTS
+from monitor_contact_service.handler import ANONYMOUS
+from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.settings import Settings
 from monitor_contact_service.simulator import GARBAGE, UNLIMITED, Fault, Quota, ReceivedCall, Simulator, default_world
+from monitor_contact_service.turns import TokenSource
 
 from ._refused import Refused, refused
 
@@ -37,7 +44,6 @@ NOT_YET = {
     Reason.UNAUTHENTICATED,
     Reason.CALLER_NOT_PERMITTED,
     Reason.SUPERVISOR_NOT_PERMITTED,
-    Reason.IDEMPOTENCY_MISMATCH,
     Reason.AUDIT_UNAVAILABLE,
 }
 
@@ -50,6 +56,7 @@ class Expected:
     metadata_keys: tuple[str, ...] = ("aws_request_id",)
     quota_failure: bool = False
     retry_info: bool = False
+    bad_request: bool = False
     attempts: int = 1
 
 
@@ -82,7 +89,8 @@ EXPECTED = {
         _CODE.UNAVAILABLE, ("attempts", "aws_request_id"), retry_info=True, attempts=MAX_ATTEMPTS
     ),
     Reason.CONNECT_BAD_RESPONSE: Expected(_CODE.INTERNAL, ("aws_error", "aws_request_id", "http_status")),
-    Reason.VALIDATION_FAILED: Expected(_CODE.INVALID_ARGUMENT, ("violations",), attempts=0),
+    Reason.VALIDATION_FAILED: Expected(_CODE.INVALID_ARGUMENT, ("violations",), bad_request=True, attempts=0),
+    Reason.IDEMPOTENCY_MISMATCH: Expected(_CODE.INVALID_ARGUMENT, (), bad_request=True, attempts=0),
     Reason.DEADLINE_TOO_SHORT: Expected(_CODE.DEADLINE_EXCEEDED, ("time_left_ms", "time_needed_ms"), attempts=0),
     Reason.OVERLOADED: Expected(
         _CODE.RESOURCE_EXHAUSTED, ("current", "limit", "limit_name"), quota_failure=True, retry_info=True, attempts=0
@@ -163,7 +171,7 @@ NATURAL = [
         Reason.SERVICE_LINKED_ROLE_MISSING,
         request=ask("unlinked-call", "una", instance="unlinked"),
     ),
-    natural("token with other fields", Reason.IDEMPOTENCY_CONFLICT, ask(), request=ask(user="sam")),
+    natural("token with other fields", Reason.IDEMPOTENCY_MISMATCH, ask(), request=ask(user="sam")),
     natural("ended contact", Reason.CONTACT_NOT_MONITORABLE, request=ask("ended")),
     natural("ringing contact", Reason.CONTACT_NOT_MONITORABLE, request=ask("ringing")),
     natural("queued contact", Reason.NO_AGENT_PARTICIPANT, request=ask("queued")),
@@ -336,19 +344,26 @@ async def _no_wait(_seconds: float) -> None:
     await asyncio.sleep(0)
 
 
+def _no_outage() -> Outage:
+    """Return an outage that no test opens: then every row has its six attempts, one after the other."""
+    return Outage(failures_to_open=1000)
+
+
 @asynccontextmanager
-async def _upstream(row: Row) -> AsyncIterator[tuple[Service, Simulator, FakeCredentials]]:
-    """Yield everything that a row needs, with what must happen before already done."""
+async def _upstream(
+    row: Row, *, tokens: TokenSource | None = None
+) -> AsyncIterator[tuple[Service, Simulator, FakeCredentials]]:
+    """Yield everything that a row needs, with what must happen before already done. The quota holds nobody back."""
     async with Simulator() as simulator:
         simulator.set_quota("MonitorContact", row.quota)
         simulator.switches = simulator.switches.change({"check_security_profile": row.check_security_profile})
         credentials = FakeCredentials(*row.credentials) if row.credentials else FakeCredentials()
         if row.credentials is None:
             credentials.current = None
-        settings = Settings(listen="127.0.0.1:0", attempt_timeout_seconds=row.attempt_timeout_seconds)
+        settings = Settings(**UNPACED, attempt_timeout_seconds=row.attempt_timeout_seconds)
         async with (
             connect_to(simulator.url, credentials) as connect,
-            serving(connect, settings, sleep=_no_wait) as service,
+            serving(connect, settings, sleep=_no_wait, tokens=tokens or FreeTokens(), outage=_no_outage()) as service,
         ):
             for request in row.before:
                 await service.stub.MonitorContact(request, timeout=_DEADLINE_SECONDS)
@@ -376,7 +391,8 @@ async def test_every_cause_is_answered_with_its_row(row: Row) -> None:
     _assert_nothing_leaks(answer, row)
 
 
-def _assert_row(answer: Refused, reason: Reason, *, retry_info: bool | None = None) -> None:
+def _assert_row(answer: Refused, reason: Reason, *, retry_info: bool | None = None, fits: bool = True) -> None:
+    """Compare with the table. `fits`: a repetition after the time that is named would still be in time."""
     expected = EXPECTED[reason]
     assert answer.error_info.reason == reason
     assert answer.error_info.domain == "monitor-contact"
@@ -388,7 +404,7 @@ def _assert_row(answer: Refused, reason: Reason, *, retry_info: bool | None = No
     details = {"ErrorInfo", "RequestInfo"}
     details |= {"RetryInfo"} if hinted else set()
     details |= {"QuotaFailure"} if expected.quota_failure else set()
-    details |= {"BadRequest"} if reason is Reason.VALIDATION_FAILED else set()
+    details |= {"BadRequest"} if expected.bad_request else set()
     assert set(answer.details) == details
     request_info = answer.details["RequestInfo"]
     assert isinstance(request_info, RequestInfo)
@@ -397,8 +413,8 @@ def _assert_row(answer: Refused, reason: Reason, *, retry_info: bool | None = No
         quota_failure = answer.details["QuotaFailure"]
         assert isinstance(quota_failure, QuotaFailure)
         assert [violation.subject for violation in quota_failure.violations] == ["monitor-contact"]
-    # All waits here fit into the deadline, so the pushback is RetryInfo's time, or says that a retry is pointless.
-    assert answer.pushback_ms == (answer.retry_delay_ms if hinted else -1)
+    # The pushback is RetryInfo's time, or says that a retry is pointless.
+    assert answer.pushback_ms == (answer.retry_delay_ms if hinted and fits else -1)
 
 
 def _assert_one_call_in_all_attempts(calls: Sequence[ReceivedCall], request: MonitorContactRequest) -> None:
@@ -407,7 +423,8 @@ def _assert_one_call_in_all_attempts(calls: Sequence[ReceivedCall], request: Mon
     (token,) = {call.client_token for call in calls}
     (invocation_id,) = {call.invocation_id for call in calls}
     assert str(uuid.UUID(invocation_id)) == invocation_id
-    assert token == (request.client_token or invocation_id)
+    derived = derive_client_token(ANONYMOUS, request.client_token)
+    assert token == (derived if request.client_token else invocation_id)
     assert [call.sdk_request for call in calls] == [
         f"attempt={number}; max={MAX_ATTEMPTS}" for number in range(1, len(calls) + 1)
     ]
@@ -461,7 +478,8 @@ async def test_what_connect_says_of_the_wait_reaches_the_caller(name: str) -> No
 async def test_a_wait_that_does_not_fit_is_not_made_and_not_asked_of_the_caller() -> None:
     """Connect says 5 s, the caller has 2: one attempt, RetryInfo says the truth, pushback -1 stops gRPC's own retry."""
     fault = Fault("error", error="ThrottlingException", headers={"Retry-After": "5"})
-    async with _upstream(injected(Reason.THROTTLED, fault)) as (service, simulator, _):
+    tokens = LocalQuota(Settings(**UNPACED).quota, clock=time.monotonic)  # holds everybody back after a 429
+    async with _upstream(injected(Reason.THROTTLED, fault), tokens=tokens) as (service, simulator, _):
         answer = await refused(service.stub.MonitorContact(ask(), timeout=2))
         assert simulator.counts["MonitorContact"] == 1
     assert answer.error_info.reason == Reason.THROTTLED
@@ -485,27 +503,103 @@ async def _slow_simulator() -> AsyncIterator[tuple[Simulator, asyncio.Event, asy
         yield simulator, working, release
 
 
-async def test_a_token_in_flight_is_a_conflict() -> None:
-    """While Connect works on a call, another one with its token is refused, and not tried again."""
+def _caller_in_metadata(context: Any) -> str:
+    """Return who a test says is calling."""
+    return str(dict(context.invocation_metadata())["caller"])
+
+
+@asynccontextmanager
+async def _two_replicas(simulator: Simulator) -> AsyncIterator[tuple[Service, Service]]:
+    """Yield two services that share nothing but Connect."""
+    async with AsyncExitStack() as stack:
+
+        async def replica() -> Service:
+            connect = await stack.enter_async_context(connect_to(simulator.url))
+            return await stack.enter_async_context(serving(connect, sleep=_no_wait))
+
+        yield await replica(), await replica()
+
+
+async def test_a_token_reused_with_other_fields_says_which_field_is_wrong() -> None:
+    """The violation names client_token and that it was used before; the first call's success stays what it was."""
+    row = natural("", Reason.IDEMPOTENCY_MISMATCH, ask(), request=ask(user="sam"))
+    async with _upstream(row) as (service, simulator, _):
+        answer = await refused(service.stub.MonitorContact(row.request, timeout=_DEADLINE_SECONDS))
+        again = await service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS)
+        assert [session.id for session in simulator.sessions] == [again.contact_id]
+        assert simulator.counts["MonitorContact"] == 1
+    _assert_row(answer, Reason.IDEMPOTENCY_MISMATCH)
+    assert answer.violations == [("client_token", "REUSED")]
+
+
+async def test_a_token_with_other_fields_at_another_replica_is_connects_conflict(simulator: Simulator) -> None:
+    """The other replica remembers nothing, but derives the same token: Connect refuses a second session."""
+    async with _two_replicas(simulator) as (first, second):
+        await first.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS)
+        answer = await refused(second.stub.MonitorContact(ask(user="sam"), timeout=_DEADLINE_SECONDS))
+    assert simulator.counts["MonitorContact"] == 2
+    assert len({call.client_token for call in simulator.calls("MonitorContact")}) == 1
+    _assert_row(answer, Reason.IDEMPOTENCY_CONFLICT)
+
+
+async def test_a_repetition_at_another_replica_gets_the_same_session(simulator: Simulator) -> None:
+    """A rolling update in between changes nothing for the caller: one session, whoever is asked."""
+    async with _two_replicas(simulator) as (first, second):
+        responses = [await replica.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS) for replica in (first, second)]
+    assert [session.id for session in simulator.sessions] == [responses[0].contact_id]
+    assert responses[0] == responses[1]
+
+
+async def test_a_token_in_flight_at_another_replica_is_a_conflict() -> None:
+    """While Connect works on a call, another replica's call with its token is refused, and not tried again."""
     async with (
         _slow_simulator() as (simulator, working, release),
-        connect_to(simulator.url) as connect,
-        serving(connect, sleep=_no_wait) as service,
+        _two_replicas(simulator) as (one, other),
     ):
-        first = asyncio.ensure_future(service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))
+        first = asyncio.ensure_future(one.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))
         await working.wait()
-        answer = await refused(service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))
+        answer = await refused(other.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))
         release.set()
         assert (await first).contact_id
         assert simulator.counts["MonitorContact"] == 2
     _assert_row(answer, Reason.IDEMPOTENCY_CONFLICT)
 
 
+async def test_the_same_call_in_flight_is_joined() -> None:
+    """While Connect works on a call, the same one again waits for its answer: one request, two equal answers."""
+    async with (
+        _slow_simulator() as (simulator, working, release),
+        connect_to(simulator.url) as connect,
+        serving(connect, sleep=_no_wait) as service,
+    ):
+        both = [asyncio.ensure_future(service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))]
+        await working.wait()
+        both.append(asyncio.ensure_future(service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS)))
+        # Answered after the second call has come: calls of one connection arrive in their order.
+        await refused(service.stub.MonitorContact(ask(user=".."), timeout=_DEADLINE_SECONDS))
+        release.set()
+        first, second = await asyncio.gather(*both)
+        assert first == second
+        assert [session.id for session in simulator.sessions] == [first.contact_id]
+        assert simulator.counts["MonitorContact"] == 1
+
+
+async def test_another_caller_with_the_same_token_is_another_action(simulator: Simulator) -> None:
+    """Two callers that chose the same client_token neither join nor collide: each starts its own session."""
+    async with connect_to(simulator.url) as connect, serving(connect, caller_of=_caller_in_metadata) as service:
+        for caller, user in (("alice", "sue"), ("bob", "sam")):
+            request = ask(user=user)
+            await service.stub.MonitorContact(request, timeout=_DEADLINE_SECONDS, metadata=[("caller", caller)])
+    tokens = [call.client_token for call in simulator.calls("MonitorContact")]
+    assert tokens == [derive_client_token(caller, ask().client_token) for caller in ("alice", "bob")]
+    assert len(simulator.sessions) == 2
+
+
 async def test_nobody_listens_at_connects_address() -> None:
     """A refused connection is tried six times and then reported; the caller may repeat, even without a token."""
     async with Simulator() as gone:
         url = gone.url
-    async with connect_to(url) as connect, serving(connect, sleep=_no_wait) as service:
+    async with connect_to(url) as connect, serving(connect, sleep=_no_wait, outage=_no_outage()) as service:
         answer = await refused(service.stub.MonitorContact(ask(token=""), timeout=_DEADLINE_SECONDS))
     _assert_row(answer, Reason.CONNECT_UNREACHABLE)
     assert answer.metadata == {"attempts": str(MAX_ATTEMPTS), "aws_request_id": ""}
@@ -575,13 +669,13 @@ async def test_a_deadline_that_connect_cannot_meet_is_refused_without_a_call(sim
         answer = await refused(service.stub.MonitorContact(ask(), timeout=3))
     _assert_row(answer, Reason.DEADLINE_TOO_SHORT)
     assert answer.metadata["time_needed_ms"] == "4000"
-    assert 0 < int(answer.metadata["time_left_ms"]) <= 2980
+    assert 0 < int(answer.metadata["time_left_ms"]) <= 2990  # on the wire gRPC rounds time-outs up to 10 ms
     assert not simulator.calls()
 
 
 async def test_a_full_replica_refuses_at_once() -> None:
     """OVERLOADED tells which limit it was; the call that has the place is not disturbed."""
-    settings = Settings(listen="127.0.0.1:0", max_in_flight=1)
+    settings = Settings(**UNPACED, max_in_flight=1)
     async with (
         _slow_simulator() as (simulator, working, release),
         connect_to(simulator.url) as connect,
@@ -595,6 +689,99 @@ async def test_a_full_replica_refuses_at_once() -> None:
         assert simulator.counts["MonitorContact"] == 1
     _assert_row(answer, Reason.OVERLOADED)
     assert answer.metadata == {"limit_name": "in_flight", "limit": "1", "current": "1"}
+
+
+async def _until_waiting(service: Service, count: int) -> None:
+    """Wait until so many calls wait for their turn: nobody reports it, so it is asked again and again."""
+    async with asyncio.timeout(_DEADLINE_SECONDS):
+        while service.admission.turns.waiting != count:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def _one_waiting(simulator: Simulator, **limits: Any) -> AsyncIterator[Service]:
+    """Yield a service with a quota of one request in ten seconds: one call of alice's was sent, a second one waits."""
+    settings = Settings(listen="127.0.0.1:0", quota_rate=0.1, quota_burst=1, **limits)
+    async with (
+        connect_to(simulator.url) as connect,
+        serving(connect, settings, caller_of=_caller_in_metadata) as service,
+    ):
+        await _ask_as(service, "alice", ask())
+        waiting = _ask_as(service, "alice", ask(user="sam", token="waits"))
+        await _until_waiting(service, 1)
+        yield service
+        waiting.cancel()
+        await _until_waiting(service, 0)
+    assert simulator.counts["MonitorContact"] == 1
+
+
+def _ask_as(
+    service: Service, caller: str, request: MonitorContactRequest, *, seconds: float = _DEADLINE_SECONDS
+) -> "grpc.aio.UnaryUnaryCall[MonitorContactRequest, MonitorContactResponse]":
+    return service.stub.MonitorContact(request, timeout=seconds, metadata=[("caller", caller)])
+
+
+async def test_a_caller_that_fills_its_queue_is_refused_and_others_are_not(simulator: Simulator) -> None:
+    """OVERLOADED by queue_per_caller for the caller whose queue is full; another caller may still wait."""
+    async with _one_waiting(simulator, queue_per_caller=1) as service:
+        answer = await refused(_ask_as(service, "alice", ask(user="dora", token="")))
+        of_bob = _ask_as(service, "bob", ask(user="dora", token=""))
+        await _until_waiting(service, 2)
+        of_bob.cancel()
+        await _until_waiting(service, 1)
+    _assert_row(answer, Reason.OVERLOADED)
+    assert answer.metadata == {"limit_name": "queue_per_caller", "limit": "1", "current": "1"}
+    assert answer.retry_delay_ms is not None
+    assert answer.retry_delay_ms > 10_000  # a second one behind the first that waits
+
+
+async def test_a_full_queue_refuses_everybody(simulator: Simulator) -> None:
+    """OVERLOADED by queue_total, also for a caller that has nothing in it."""
+    async with _one_waiting(simulator, queue_total=1) as service:
+        answer = await refused(_ask_as(service, "bob", ask(user="dora", token="")))
+    _assert_row(answer, Reason.OVERLOADED)
+    assert answer.metadata == {"limit_name": "queue_total", "limit": "1", "current": "1"}
+
+
+async def test_what_the_quota_cannot_serve_in_time_is_refused_at_once(simulator: Simulator) -> None:
+    """OVERLOADED by quota_wait_ms: the longest wait that the deadline allows and the expected one, in milliseconds."""
+    async with _one_waiting(simulator) as service:
+        answer = await refused(_ask_as(service, "bob", ask(user="dora", token=""), seconds=8))
+        assert service.admission.turns.waiting == 1
+    _assert_row(answer, Reason.OVERLOADED, fits=False)
+    assert answer.metadata["limit_name"] == "quota_wait_ms"
+    assert 0 < int(answer.metadata["limit"]) < 8000 - 20  # less the reply margin and a usual call
+    assert 8000 < int(answer.metadata["current"]) <= 20_500  # the second token from now, at 0.98 of the quota
+    assert answer.retry_delay_ms is not None
+    assert answer.retry_delay_ms >= int(answer.metadata["current"])
+
+
+async def test_in_an_outage_what_cannot_outlast_the_next_probe_is_refused_at_once() -> None:
+    """After five failures a short call gets the failure that opened the outage, attempts 0, and nothing is sent.
+
+    The first call goes on as the probe; its success ends the outage for everybody.
+    """
+    async with (
+        _slow_simulator() as (simulator, probing, release),
+        connect_to(simulator.url) as connect,
+        serving(connect, sleep=_no_wait) as service,
+    ):
+        simulator.switches = simulator.switches.change({"latency_seconds": 0})
+        simulator.inject(
+            Fault("error", error="InternalServiceException", times=FAILURES_TO_OPEN),
+            Fault("delay", delay_seconds=1, times=1),
+        )
+        opened_it = asyncio.ensure_future(service.stub.MonitorContact(ask(), timeout=_DEADLINE_SECONDS))
+        await probing.wait()
+        answer = await refused(service.stub.MonitorContact(ask(user="sam", token=""), timeout=0.5))
+        assert simulator.counts["MonitorContact"] == FAILURES_TO_OPEN + 1
+        release.set()
+        assert (await opened_it).contact_id
+        assert (await service.stub.MonitorContact(ask(user="sam", token=""), timeout=0.5)).contact_id
+    _assert_row(answer, Reason.INTERNAL_SERVICE, fits=False)
+    assert answer.metadata == {"attempts": "0", "aws_request_id": ""}
+    assert answer.retry_delay_ms is not None
+    assert 500 <= answer.retry_delay_ms <= 601
 
 
 async def test_a_replica_that_stops_sends_its_callers_away(service: Service, simulator: Simulator) -> None:

@@ -9,11 +9,15 @@ import json
 from dataclasses import dataclass
 
 import pytest
+from fakes import FreeTokens
 from harness import CONTACT_ID, INSTANCE_ID, USER_ID, connect_to, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact_service.core.failures import Reason
+from monitor_contact_service.core.idempotency import derive_client_token
+from monitor_contact_service.core.outage import Outage
 from monitor_contact_service.core.retry import MAX_ATTEMPTS
 from monitor_contact_service.core.wire import ANSWER_MAX_BYTES
+from monitor_contact_service.handler import ANONYMOUS
 from raw_http import RawHttp, Reply, Request, Then, reply
 
 from ._refused import refused
@@ -22,12 +26,18 @@ from ._refused import refused
 LEAK = "text-of-aws arn:aws:iam::123456789012:role/hidden"
 NEW_ID = "a-new-contact"
 SESSION = json.dumps({"ContactId": NEW_ID, "ContactArn": "arn:of-the-session"})
-REQUEST = MonitorContactRequest(
-    instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id=USER_ID, client_token="the-callers-token"
-)
 _BAD = Reason.CONNECT_BAD_RESPONSE
 _HEADER = "x-amzn-ErrorType"
 _SUFFIX = ":http://internal.amazon.com/coral/com.amazonaws.connect/"
+
+
+def _request(client_token: str) -> MonitorContactRequest:
+    return MonitorContactRequest(
+        instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id=USER_ID, client_token=client_token
+    )
+
+
+REQUEST, ANOTHER_REQUEST = _request("the-callers-token"), _request("the-callers-second-token")
 
 
 def _head(*lines: str) -> bytes:
@@ -45,6 +55,14 @@ def _named(status: int, name: str, text: str = LEAK) -> Reply:
 
 async def _no_wait(_seconds: float) -> None:
     await asyncio.sleep(0)
+
+
+def _tokens(requests: list[Request]) -> set[str]:
+    return {request.document["ClientToken"] for request in requests}
+
+
+def _upstream_token(request: MonitorContactRequest) -> str:
+    return derive_client_token(ANONYMOUS, request.client_token)
 
 
 # ---- Answers that are good, however odd ------------------------------------------------------------------------------
@@ -264,11 +282,11 @@ async def _refusal_of(bad: Bad, *, requests: int) -> None:
     async with (
         RawHttp([bad.answer]) as upstream,
         connect_to(upstream.url) as connect,
-        serving(connect, sleep=_no_wait) as service,
+        serving(connect, sleep=_no_wait, tokens=FreeTokens(), outage=Outage(failures_to_open=1000)) as service,
     ):
         answer = await refused(service.stub.MonitorContact(REQUEST, timeout=30))
         assert len(upstream.requests) == requests
-        assert {request.document["ClientToken"] for request in upstream.requests} == {REQUEST.client_token}
+        assert _tokens(upstream.requests) == {_upstream_token(REQUEST)}
     assert answer.error_info.reason == bad.reason
     if bad.reason is _BAD:
         assert answer.metadata == {"aws_error": bad.name, "aws_request_id": "", "http_status": bad.status}
@@ -303,21 +321,15 @@ async def test_what_may_pass_is_tried_again(bad: Bad) -> None:
 # ---- Connections that a server closes while nobody looks -------------------------------------------------------------
 
 
-def _tokens(requests: list[Request]) -> set[str]:
-    return {request.document["ClientToken"] for request in requests}
-
-
 @pytest.mark.parametrize("then", [Then.CLOSE, Then.RESET], ids=lambda then: then.name)
 async def test_a_connection_closed_after_its_answer_costs_nobody_an_error(then: Then) -> None:
     """Kept alive by its headers, closed all the same: whether that is noticed in time or not, callers see success."""
     closing = Reply(reply(200, SESSION, {"Connection": "keep-alive"}).raw, then)
     async with RawHttp([closing]) as upstream, connect_to(upstream.url) as connect, serving(connect) as service:
-        for number in range(5):
-            request = MonitorContactRequest(
-                instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id=USER_ID, client_token=f"token-{number}"
-            )
+        requests = [_request(f"token-{number}") for number in range(5)]
+        for request in requests:
             assert (await service.stub.MonitorContact(request, timeout=10)).contact_id == NEW_ID
-        assert _tokens(upstream.requests) == {f"token-{number}" for number in range(5)}
+        assert _tokens(upstream.requests) == {_upstream_token(request) for request in requests}
         assert upstream.connections >= 5
 
 
@@ -326,10 +338,11 @@ async def test_a_connection_closed_at_its_second_request_costs_nobody_an_error(t
     """The race that no client can win: the request goes out on a kept connection while the server closes it."""
     script = [reply(200, SESSION), Reply(b"", then), reply(200, SESSION)]
     async with RawHttp(script) as upstream, connect_to(upstream.url) as connect, serving(connect) as service:
-        for _ in range(2):
-            assert (await service.stub.MonitorContact(REQUEST, timeout=10)).contact_id == NEW_ID
+        for each in (REQUEST, ANOTHER_REQUEST):
+            assert (await service.stub.MonitorContact(each, timeout=10)).contact_id == NEW_ID
         assert [request.connection for request in upstream.requests] == [1, 1, 2]
-        assert _tokens(upstream.requests) == {REQUEST.client_token}
+        sent = [request.document["ClientToken"] for request in upstream.requests]
+        assert sent == [_upstream_token(each) for each in (REQUEST, ANOTHER_REQUEST, ANOTHER_REQUEST)]
 
 
 @pytest.mark.parametrize("bad", [NO_SESSION[-1], NO_SESSION[-2]], ids=lambda bad: bad.what)

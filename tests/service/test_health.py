@@ -10,7 +10,7 @@ from fakes import FakeClock, FakeTransport
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse, HealthListRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from harness import Service, serving
-from monitor_contact_service.health import LIVENESS, READINESS, Health
+from monitor_contact_service.health import LIVENESS, QUOTA, READINESS, Health
 from monitor_contact_service.server import SERVICE
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ Value = TypeVar("Value")
 _SERVING = HealthCheckResponse.SERVING
 _NOT_SERVING = HealthCheckResponse.NOT_SERVING
 _READY_NAMES: Final = ("", READINESS, SERVICE)
-_ALL_NAMES: Final = (*_READY_NAMES, LIVENESS)
+_ALL_NAMES: Final = (*_READY_NAMES, LIVENESS, QUOTA)
 _GENEROUS_SECONDS: Final = 20.0  # a test that would hang for ever ends
 
 
@@ -72,14 +72,14 @@ async def test_nobody_is_serving_before_somebody_says_so() -> None:
 
 @pytest.mark.parametrize("name", _ALL_NAMES)
 async def test_a_ready_service_is_serving_by_every_name(running: Service, name: str) -> None:
-    """The whole server, the service, readiness and liveness can each be asked for."""
+    """The whole server, the service, readiness, liveness and the quota can each be asked for."""
     assert await _check(running, name) == _SERVING
 
 
 async def test_all_names_are_listed(running: Service) -> None:
     """List (gRFC A90) gives every name with its status."""
     running.health.set_ready(False)
-    assert await _list(running) == {**dict.fromkeys(_READY_NAMES, _NOT_SERVING), LIVENESS: _SERVING}
+    assert await _list(running) == {**dict.fromkeys(_READY_NAMES, _NOT_SERVING), LIVENESS: _SERVING, QUOTA: _SERVING}
 
 
 async def test_an_unknown_name_is_not_found(running: Service) -> None:
@@ -96,6 +96,18 @@ async def test_readiness_follows_the_credentials_and_liveness_does_not(running: 
     assert await _check(running, LIVENESS) == _SERVING
     running.health.set_ready(True)
     assert [await _check(running, name) for name in _READY_NAMES] == [_SERVING] * 3
+
+
+async def test_a_lost_quota_store_is_told_and_takes_nobody_out_of_service(running: Service) -> None:
+    """On its safe share a replica still serves: only the name `quota` says so, and says when it is back."""
+    watch = _watch(running, QUOTA)
+    assert await _next(watch) == _SERVING
+    running.health.set_quota(False)
+    assert await _next(watch) == _NOT_SERVING
+    assert [await _check(running, name) for name in (*_READY_NAMES, LIVENESS)] == [_SERVING] * 4
+    running.health.set_quota(True)
+    assert await _next(watch) == _SERVING
+    watch.cancel()
 
 
 async def test_a_watch_tells_the_present_and_every_change(running: Service) -> None:
@@ -134,7 +146,7 @@ async def test_draining_keeps_watches_open_and_liveness_serving(running: Service
     assert (await _next(watch), await _next(alive)) == (_SERVING, _SERVING)
     running.health.drain()
     assert await _next(watch) == _NOT_SERVING
-    assert await _list(running) == {**dict.fromkeys(_READY_NAMES, _NOT_SERVING), LIVENESS: _SERVING}
+    assert await _list(running) == {**dict.fromkeys(_READY_NAMES, _NOT_SERVING), LIVENESS: _SERVING, QUOTA: _SERVING}
     assert not watch.done()
     assert not alive.done()
 
@@ -154,7 +166,7 @@ async def test_ended_watches_end_well_and_let_the_server_stop(running: Service) 
     running.health.drain()
     running.health.end_watches()
     await _soon(running.server.stop(3600))
-    assert [await _soon(watch.code()) for watch in watches] == [grpc.StatusCode.OK] * 5
+    assert [await _soon(watch.code()) for watch in watches] == [grpc.StatusCode.OK] * 6
 
 
 async def test_a_watch_after_the_end_ends_at_once(running: Service) -> None:
@@ -170,7 +182,13 @@ async def test_only_changes_are_logged(caplog: pytest.LogCaptureFixture) -> None
     for _ in range(3):
         health.set_ready(True)
         health.set_alive()
+        health.set_quota(True)
     health.drain()
     health.drain()
     said = [(*record.fields["names"], record.fields["status"]) for record in caplog.records]  # type: ignore[attr-defined]
-    assert said == [(*_READY_NAMES, "SERVING"), (LIVENESS, "SERVING"), (*_READY_NAMES, "NOT_SERVING")]
+    assert said == [
+        (*_READY_NAMES, "SERVING"),
+        (LIVENESS, "SERVING"),
+        (QUOTA, "SERVING"),
+        (*_READY_NAMES, "NOT_SERVING"),
+    ]

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 from fakes import SESSION, FakeClock, FakeTransport
-from harness import Service, serving
+from harness import UNPACED, Service, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceServicer, MonitorContactServiceStub
 from monitor_contact_service import server as grpc_server
@@ -85,7 +85,7 @@ async def test_port_0_is_a_free_port_and_the_answer_says_which(listen: str) -> N
     """The system chooses, and whoever composes the server learns the choice; IPv6 works too."""
     if "::1" in listen and not _has_ipv6_loopback():
         pytest.skip("no IPv6 loopback on this machine")
-    async with serving(FakeTransport(FakeClock()), Settings(listen=listen)) as service:
+    async with serving(FakeTransport(FakeClock()), Settings(**{**UNPACED, "listen": listen})) as service:
         assert parse_address(service.target).port > 0
         assert (await service.stub.MonitorContact(_VALID, timeout=5)).contact_id == SESSION.contact_id
 

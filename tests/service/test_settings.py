@@ -1,33 +1,49 @@
 """`settings`: the environment becomes one object, or every fault at once."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from monitor_contact_service.core.chance import Limits
+from monitor_contact_service.core.pacing import Quota
 from monitor_contact_service.settings import (
+    RELOADABLE,
     Address,
     ConfigurationError,
     Settings,
+    default_text,
     parse_address,
+    printable,
     read_settings,
     variable,
 )
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 _DEFAULTS = {
     "listen": "127.0.0.1:50051",
     "default_deadline_seconds": 10,
     "max_deadline_seconds": 60,
     "attempt_timeout_seconds": 3,
-    "max_in_flight": 256,
+    "quota_rate": 2,
+    "quota_burst": 5,
+    "quota_url": SecretStr("memory://"),
+    "quota_replicas": 1,
+    "quota_name": "default",
+    "queue_per_caller": 64,
+    "queue_total": 256,
+    "weights": "",
+    "max_in_flight": 512,
     "drain_seconds": 40,
     "max_connection_age_seconds": 30,
     "reflection": "auto",
     "log_level": "info",
     "log_format": "json",
+    "settings_file": "",
 }
+_PASSWORD = "p4ssw0rd"
 
 
 @pytest.fixture(autouse=True)
@@ -48,13 +64,19 @@ def _problems() -> Sequence[str]:
 
 def test_everything_has_a_default() -> None:
     """An empty environment is enough to serve on loopback."""
-    settings = read_settings().model_dump()
-    assert {name: settings[name] for name in _DEFAULTS} == _DEFAULTS
+    assert read_settings().model_dump() == _DEFAULTS
 
 
 def test_every_field_is_documented() -> None:
     """The description is what --help and the documentation show."""
     assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, field: str) -> None:
+    """What --help and the documentation show can be put into the environment; a secret's default is no secret."""
+    environment.setenv(variable(field), default_text(field))
+    assert read_settings() == Settings()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +86,20 @@ def test_every_field_is_documented() -> None:
         ("default_deadline_seconds", "0.5", 0.5),
         ("max_deadline_seconds", "300", 300),
         ("attempt_timeout_seconds", "0.1", 0.1),
+        ("quota_rate", "0.1", 0.1),
+        ("quota_rate", "100000", 100_000),
+        ("quota_burst", "1", 1),
+        ("quota_burst", "100000", 100_000),
+        ("quota_replicas", "1000", 1_000),
+        ("quota_name", "123456789012", "123456789012"),
+        ("quota_name", "a.B_c-1" + "d" * 57, "a.B_c-1" + "d" * 57),
+        ("queue_per_caller", "1", 1),
+        ("queue_per_caller", "100000", 100_000),
+        ("queue_total", "1", 1),
+        ("queue_total", "100000", 100_000),
+        ("weights", "qa=2", "qa=2"),
         ("max_in_flight", "1", 1),
+        ("max_in_flight", "100000", 100_000),
         ("drain_seconds", "0", 0),
         ("max_connection_age_seconds", "1", 1),
         ("reflection", "off", "off"),
@@ -94,9 +129,48 @@ def test_every_field_is_read_from_its_variable(
         ("max_deadline_seconds", "nan"),
         ("attempt_timeout_seconds", "0"),
         ("attempt_timeout_seconds", "61"),
+        ("quota_rate", "0"),
+        ("quota_rate", "-2"),
+        ("quota_rate", "nan"),
+        ("quota_rate", "inf"),
+        ("quota_rate", "-inf"),
+        ("quota_rate", "100001"),
+        ("quota_rate", "2/s"),
+        ("quota_rate", ""),
+        ("quota_burst", "0"),
+        ("quota_burst", "-1"),
+        ("quota_burst", "0.5"),
+        ("quota_burst", "nan"),
+        ("quota_burst", "100001"),
+        ("quota_url", ""),
+        ("quota_url", "memory"),
+        ("quota_url", "memory://host"),
+        ("quota_url", "http://localhost:6379/0"),
+        ("quota_url", "valkey://localhost"),
+        ("quota_url", "localhost:6379"),
+        ("quota_url", "redis://"),
+        ("quota_url", "redis://localhost:port"),
+        ("quota_url", "redis://localhost:65536"),
+        ("quota_url", "redis://localhost:0"),
+        ("quota_url", "redis://localhost/zero"),
+        ("quota_url", "redis://localhost/-1"),
+        ("quota_url", "rediss://localhost?ssl_cert_reqs=none"),
+        ("quota_replicas", "0"),
+        ("quota_replicas", "1001"),
+        ("quota_replicas", "1.5"),
+        ("quota_name", ""),
+        ("quota_name", "a" * 65),
+        ("quota_name", "a:b"),
+        ("quota_name", "{a}"),
+        ("quota_name", "a b"),
+        ("quota_name", "default\n"),
+        ("queue_per_caller", "0"),
+        ("queue_per_caller", "100001"),
+        ("queue_total", "0"),
+        ("queue_total", "100001"),
         ("max_in_flight", "0"),
         ("max_in_flight", "1.5"),
-        ("max_in_flight", "10001"),
+        ("max_in_flight", "100001"),
         ("drain_seconds", "-1"),
         ("drain_seconds", "601"),
         ("max_connection_age_seconds", "0"),
@@ -293,3 +367,225 @@ def test_settings_cannot_be_changed() -> None:
     """Read once, the same everywhere."""
     with pytest.raises(ValidationError, match="frozen"):
         Settings().listen = "127.0.0.1:1"
+
+
+# ---- The quota -------------------------------------------------------------------------------------------------------
+
+
+def test_what_belongs_together_is_handed_over_together() -> None:
+    """The quota and the limits are the objects that pacing and admission take."""
+    settings = Settings(quota_rate=3, quota_burst=7, queue_per_caller=1, queue_total=2, max_in_flight=3)
+    assert settings.quota == Quota(3, 7)
+    assert settings.limits == Limits(per_caller=1, total=2, in_flight=3)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("memory://", None),
+        ("redis://localhost", "redis://localhost:6379/0"),
+        (f"rediss://user:{_PASSWORD}@redis.example.com:6380/3", "rediss://redis.example.com:6380/3"),
+    ],
+)
+def test_the_quotas_place_is_memory_or_a_redis(environment: pytest.MonkeyPatch, url: str, shown: str | None) -> None:
+    """`memory://` is no Redis; any other accepted URL is an address."""
+    environment.setenv("MONITOR_CONTACT_QUOTA_URL", url)
+    environment.setenv("MONITOR_CONTACT_QUOTA_REPLICAS", "3")
+    redis = read_settings().redis
+    assert (None if redis is None else str(redis)) == shown
+
+
+def test_a_password_is_nowhere_printed(environment: pytest.MonkeyPatch) -> None:
+    """Neither in the settings' own text nor in what check-config prints; host, port and database are shown."""
+    environment.setenv("MONITOR_CONTACT_QUOTA_URL", f"rediss://user:{_PASSWORD}@redis.example.com/1")
+    environment.setenv("MONITOR_CONTACT_QUOTA_REPLICAS", "3")
+    settings = read_settings()
+    assert settings.redis is not None
+    assert settings.redis.password == _PASSWORD
+    printed = list(printable(settings))
+    assert "MONITOR_CONTACT_QUOTA_URL=rediss://redis.example.com:6379/1" in printed
+    assert [line.partition("=")[0] for line in printed] == [variable(field) for field in Settings.model_fields]
+    assert _PASSWORD not in "".join([*printed, repr(settings), str(settings), str(settings.model_dump())])
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://user:{_PASSWORD}@localhost",
+        f"redis://user:{_PASSWORD}@localhost:port",
+        f"redis://user:{_PASSWORD}@localhost?option=1",
+        f"redis://user:{_PASSWORD}@[::1",
+    ],
+)
+def test_a_wrong_url_is_refused_without_its_password(environment: pytest.MonkeyPatch, url: str) -> None:
+    """The message shows the known forms and nothing of what was set."""
+    environment.setenv("MONITOR_CONTACT_QUOTA_URL", url)
+    [problem] = _problems()
+    assert "memory://" in problem
+    assert "rediss://" in problem
+    assert _PASSWORD not in problem
+
+
+def test_with_redis_the_number_of_replicas_must_be_said(environment: pytest.MonkeyPatch) -> None:
+    """While Redis is lost each replica keeps to its part: a forgotten number would let each have the whole."""
+    environment.setenv("MONITOR_CONTACT_QUOTA_URL", f"redis://user:{_PASSWORD}@localhost")
+    [problem] = _problems()
+    assert problem.startswith("MONITOR_CONTACT_QUOTA_REPLICAS: must be set beside MONITOR_CONTACT_QUOTA_URL=redis://")
+    assert _PASSWORD not in problem
+    environment.setenv("MONITOR_CONTACT_QUOTA_REPLICAS", "1")
+    assert read_settings().quota_replicas == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "weights"),
+    [
+        ("", {}),
+        ("qa=2", {"qa": 2.0}),
+        (" qa = 0.01, batch=100,", {"qa": 0.01, "batch": 100.0}),
+        ("spiffe://corp.example/qa-desk=2,a=b=0.5", {"spiffe://corp.example/qa-desk": 2.0, "a=b": 0.5}),
+    ],
+)
+def test_weights_are_numbers_by_caller(environment: pytest.MonkeyPatch, text: str, weights: dict[str, float]) -> None:
+    """The last = of each part divides the caller's id from its weight."""
+    environment.setenv("MONITOR_CONTACT_WEIGHTS", text)
+    assert read_settings().caller_weights == weights
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "qa",
+        "qa=",
+        "=2",
+        "qa=two",
+        "qa=0",
+        "qa=-1",
+        "qa=0.009",
+        "qa=101",
+        "qa=nan",
+        "qa=inf",
+        "qa=1,qa=2",
+        "qa=1,batch",
+        "qa=1 qa=",
+    ],
+)
+def test_weights_of_another_form_are_refused_with_an_example(environment: pytest.MonkeyPatch, text: str) -> None:
+    """A caller without a weight, a weight out of bounds, a caller twice."""
+    environment.setenv("MONITOR_CONTACT_WEIGHTS", text)
+    [problem] = _problems()
+    assert problem.startswith("MONITOR_CONTACT_WEIGHTS: must be caller=weight,caller=weight")
+    assert "for example" in problem
+
+
+# ---- The settings file -----------------------------------------------------------------------------------------------
+
+
+class _SettingsFile:
+    """A file that the environment names."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, text: str) -> None:
+        self.path.write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def file(environment: pytest.MonkeyPatch, tmp_path: Path) -> _SettingsFile:
+    """The settings file; empty until it is written."""
+    named = _SettingsFile(tmp_path / "monitor-contact.env")
+    named.write("")
+    environment.setenv("MONITOR_CONTACT_SETTINGS_FILE", str(named.path))
+    return named
+
+
+def test_the_file_has_the_variables_of_the_environment(file: _SettingsFile) -> None:
+    """Names, in any case, and values as there; comments, blank lines, quotes and `export` as in a shell."""
+    file.write(
+        """# the quota that AWS has raised
+MONITOR_CONTACT_QUOTA_RATE=4
+export MONITOR_CONTACT_QUOTA_BURST=8
+
+monitor_contact_weights="qa=2,batch=0.5"  # more for the desk
+MONITOR_CONTACT_LOG_FORMAT='text'
+"""
+    )
+    settings = read_settings()
+    assert settings.quota == Quota(4, 8)
+    assert settings.caller_weights == {"qa": 2.0, "batch": 0.5}
+    assert settings.log_format == "text"
+    assert settings.settings_file == str(file.path)
+
+
+@pytest.mark.parametrize("name", ["MONITOR_CONTACT_QUOTA_RATE", "monitor_contact_quota_rate"])
+def test_the_environment_wins_over_the_file(environment: pytest.MonkeyPatch, file: _SettingsFile, name: str) -> None:
+    """What both set is taken from the environment, however it is written there; the rest from the file."""
+    file.write("MONITOR_CONTACT_QUOTA_RATE=4\nMONITOR_CONTACT_QUOTA_BURST=8\n")
+    environment.setenv(name, "3")
+    assert read_settings().quota == Quota(3, 8)
+
+
+def test_the_file_may_be_named_in_any_case(environment: pytest.MonkeyPatch, file: _SettingsFile) -> None:
+    """As every other variable; a file that is silently not read would be a trap."""
+    file.write("MONITOR_CONTACT_QUOTA_BURST=8\n")
+    environment.delenv("MONITOR_CONTACT_SETTINGS_FILE")
+    environment.setenv("monitor_contact_settings_file", str(file.path))
+    assert read_settings().quota_burst == 8
+
+
+def test_a_wrong_value_in_the_file_is_named_like_any_other(file: _SettingsFile) -> None:
+    """By its variable, all of them at once, without the value."""
+    file.write("MONITOR_CONTACT_QUOTA_RATE=fast\nMONITOR_CONTACT_QUOTA_BURST=0\n")
+    problems = _problems()
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "MONITOR_CONTACT_QUOTA_RATE",
+        "MONITOR_CONTACT_QUOTA_BURST",
+    ]
+    assert "fast" not in str(problems)
+
+
+@pytest.mark.parametrize("line", ["MONITOR_CONTACT_QUOTA_RATE", "MONITOR_CONTACT_QUOTA_RATE 4", "= 4", "'unfinished"])
+def test_a_line_of_another_form_is_named_by_its_number(file: _SettingsFile, line: str) -> None:
+    """The form that it must have, and not its text: that could be a secret."""
+    file.write(f"# one\nMONITOR_CONTACT_QUOTA_BURST=8\n{line}\n")
+    assert _problems() == [f"{file.path}, line 3: must be NAME=value"]
+
+
+def test_variables_of_others_in_the_file_are_refused_by_their_line(file: _SettingsFile) -> None:
+    """AWS_REGION there would have no effect: it is refused instead of ignored."""
+    file.write("MONITOR_CONTACT_QUOTA_BURST=8\nAWS_REGION=eu-central-1\n")
+    assert _problems() == [f"{file.path}, line 2: only MONITOR_CONTACT_… variables are read here"]
+
+
+def test_an_unknown_variable_in_the_file_gets_a_did_you_mean(file: _SettingsFile) -> None:
+    """As in the environment."""
+    file.write("MONITOR_CONTACT_QUOTA_RATES=4\n")
+    assert _problems() == ["MONITOR_CONTACT_QUOTA_RATES: is not a setting; did you mean MONITOR_CONTACT_QUOTA_RATE?"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "a folder"])
+def test_a_file_that_cannot_be_read_is_refused(environment: pytest.MonkeyPatch, tmp_path: Path, kind: str) -> None:
+    """With its path and the system's word; no traceback."""
+    path = tmp_path / "none" if kind == "missing" else tmp_path
+    environment.setenv("MONITOR_CONTACT_SETTINGS_FILE", str(path))
+    [problem] = _problems()
+    assert problem.startswith(f"MONITOR_CONTACT_SETTINGS_FILE: {path}: ")
+
+
+def test_a_file_that_is_no_text_is_refused(file: _SettingsFile) -> None:
+    """Whatever it is, it is not read on."""
+    file.path.write_bytes(b"MONITOR_CONTACT_QUOTA_RATE=4\xff\n")
+    assert _problems() == [f"MONITOR_CONTACT_SETTINGS_FILE: {file.path}: is not UTF-8 text"]
+
+
+def test_faults_of_file_and_environment_come_together(environment: pytest.MonkeyPatch, file: _SettingsFile) -> None:
+    """One run tells all of them."""
+    file.write("nonsense\nMONITOR_CONTACT_QUOTA_RATE=0\n")
+    environment.setenv("MONITOR_CONTACT_DRAIN_SECOND", "1")
+    environment.setenv("MONITOR_CONTACT_LOG_LEVEL", "loud")
+    assert len(_problems()) == 4
+
+
+def test_what_a_signal_changes_are_settings() -> None:
+    """The names are those of fields, so that a renamed one cannot be forgotten."""
+    assert set(Settings.model_fields) > RELOADABLE

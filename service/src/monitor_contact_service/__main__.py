@@ -1,5 +1,9 @@
 """The one composer: settings -> collaborators -> server -> run until signalled -> drain; and the simulator's start."""
 
+from . import engine  # noqa: F401 - before anything of gRPC
+
+# isort: split
+
 import argparse
 import asyncio
 import logging
@@ -8,7 +12,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +28,29 @@ from .attempts import Attempts
 from .aws import Credentials, Endpoint, new_session, resolve_endpoint
 from .cli import main
 from .connect import Connect, open_http
+from .core.fairness import FairQueue
 from .core.latency import MedianSeconds
+from .core.outage import Outage
 from .exits import EXIT_INTERRUPTED, CannotStartError
-from .handler import Deadlines, MonitorContactHandler
+from .handler import ANONYMOUS, Deadlines, MonitorContactHandler
 from .health import Health
+from .idempotency import Idempotency
+from .quota import LocalQuota
+from .quota_url import quota_scope
 from .reflection import Reflection
-from .settings import Address, ConfigurationError, Settings, parse_address, read_settings, variable
+from .settings import (
+    RELOADABLE,
+    Address,
+    ConfigurationError,
+    Settings,
+    parse_address,
+    printable,
+    read_settings,
+    variable,
+)
+from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
+from .turns import TokenSource, Turns
 
 Value = TypeVar("Value")
 
@@ -46,7 +68,7 @@ def serve(_: argparse.Namespace) -> int:
 def check_config(_: argparse.Namespace) -> int:
     """Report every problem of the configuration, or what `serve` would use."""
     settings, endpoint, _credentials = _configuration()
-    lines = [f"{variable(name)}={getattr(settings, name)}" for name in Settings.model_fields]
+    lines = list(printable(settings))
     lines.append(f"Connect is {endpoint.url}, Region {endpoint.region}; AWS credentials are configured")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
@@ -85,6 +107,10 @@ def _configuration() -> tuple[Settings, Endpoint, Credentials]:
     settings = _checked(read_settings, problems)
     endpoint = _checked(lambda: resolve_endpoint(new_session()), problems)
     _checked(credentials.require_configured, problems)
+    if settings is not None and settings.redis is not None and find_spec("redis") is None:
+        problems.append(
+            f"{variable('quota_url')}: needs the Redis client: pip install 'monitor-contact-service[redis]'"
+        )
     if settings is None or endpoint is None or problems:
         raise ConfigurationError(problems)
     return settings, endpoint, credentials
@@ -109,32 +135,42 @@ async def _simulate(world: simulator.World, address: Address) -> None:
 
 async def _serve(settings: Settings, endpoint: Endpoint, credentials: Credentials) -> None:
     stopped = _stop_signal()
-    async with open_http(endpoint, max_connections=settings.max_in_flight) as http:
+    async with (
+        open_http(endpoint, max_connections=settings.max_in_flight) as http,
+        _tokens(settings, endpoint.region) as tokens,
+    ):
         connect = Connect(endpoint=endpoint, credentials=credentials, http=http)
         call_seconds = MedianSeconds()
-        admission = Admission(
-            max_in_flight=settings.max_in_flight, call_seconds=call_seconds, clock=time.monotonic, draw=random.random
-        )
-        attempts = Attempts(
-            transport=connect,
-            attempt_timeout_seconds=settings.attempt_timeout_seconds,
-            call_seconds=call_seconds,
-            clock=time.monotonic,
-            sleep=asyncio.sleep,
-            draw=random.random,
-        )
+        admission = _admission(settings, tokens, call_seconds)
+        idempotency = Idempotency(clock=time.monotonic)
         handler = MonitorContactHandler(
+            caller_of=lambda _: ANONYMOUS,
             deadlines=Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds),
+            idempotency=idempotency,
             admission=admission,
-            attempts=attempts,
+            attempts=Attempts(
+                transport=connect,
+                attempt_timeout_seconds=settings.attempt_timeout_seconds,
+                call_seconds=call_seconds,
+                clock=time.monotonic,
+                sleep=asyncio.sleep,
+                draw=random.random,
+            ),
             clock=time.monotonic,
         )
+        _reload_on_hangup(settings, tokens, admission)
         health = Health([grpc_server.SERVICE])
         reflection = Reflection(grpc_server.services()) if settings.serves_reflection else None
         server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection)
         address = grpc_server.listen(server, settings.address)
         await server.start()
         health.set_alive()
+        if isinstance(tokens, SharedQuota):
+            shared = tokens
+            shared.on_shared_change = lambda: health.set_quota(shared.shared)
+            shared.on_shared_change()
+        else:
+            health.set_quota(True)
         _log.info("listening", extra=fields(address=str(address), connect=endpoint.url, region=endpoint.region))
         async with asyncio.TaskGroup() as background:
             tasks = [
@@ -143,8 +179,66 @@ async def _serve(settings: Settings, endpoint: Endpoint, credentials: Credential
             ]
             await stopped.wait()
             await _drain(settings, server, health, admission, reflection)
+            # stop() does not wait for work that outlives its callers (measured).
+            await idempotency.finish()
             for task in tasks:
                 task.cancel()
+
+
+@asynccontextmanager
+async def _tokens(settings: Settings, region: str) -> AsyncIterator[LocalQuota | SharedQuota]:
+    """Yield the quota: shared by all replicas if a Redis is configured, otherwise this replica's part of it."""
+    if settings.redis is None:
+        yield LocalQuota(settings.quota, replicas=settings.quota_replicas, clock=time.monotonic)
+        return
+    from .redis_script import RedisScript  # noqa: PLC0415 - the extra `redis` is installed where it is used
+
+    async with SharedQuota(
+        RedisScript(settings.redis),
+        scope=quota_scope(settings.quota_name, region),
+        quota=settings.quota,
+        replicas=settings.quota_replicas,
+        clock=time.monotonic,
+    ) as shared:
+        yield shared
+
+
+def _admission(settings: Settings, tokens: TokenSource, call_seconds: MedianSeconds) -> Admission:
+    outage = Outage()
+    turns = Turns(
+        tokens=tokens,
+        queue=FairQueue(weights=settings.caller_weights),
+        outage=outage,
+        call_seconds=call_seconds,
+        clock=time.monotonic,
+        draw=random.random,
+    )
+    return Admission(
+        turns=turns,
+        outage=outage,
+        limits=settings.limits,
+        call_seconds=call_seconds,
+        clock=time.monotonic,
+        draw=random.random,
+    )
+
+
+def _reload_on_hangup(settings: Settings, tokens: LocalQuota | SharedQuota, admission: Admission) -> None:
+    """Let SIGHUP read the settings again; what it can change takes effect, with bad ones nothing changes."""
+
+    def reload() -> None:
+        try:
+            new = read_settings()
+        except ConfigurationError as error:
+            _log.error("settings not reloaded: the old ones hold", extra=fields(problems=error.problems))
+            return
+        tokens.change(new.quota, new.quota_replicas)
+        admission.change(new.limits, new.caller_weights)
+        fixed = Settings.model_fields.keys() - RELOADABLE
+        restart = sorted(variable(name) for name in fixed if getattr(new, name) != getattr(settings, name))
+        _log.info("settings reloaded", extra=fields(rate=new.quota_rate, burst=new.quota_burst, needs_restart=restart))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 async def _drain(

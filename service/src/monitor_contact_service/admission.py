@@ -1,29 +1,28 @@
-"""Step 5: gives a call its place, or refuses it at once; a refused call has cost nothing.
+"""Step 5: gives a call its turn to spend a token of Connect's quota, or refuses it at once: then it has cost nothing.
 
-For now a place is one of a fixed number of calls at the same time, and a call whose deadline Connect cannot meet gets
-none. Pacing to Connect's quota and fairness between callers will stand here.
+The first turn and each further one are asked for here and waited for in `turns`; what becomes of an attempt is reported
+here, so that pace and probes follow it. Sending is the matter of `attempts`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from typing import Self
 
-from .core.deadline import too_short
-from .core.failures import Failure, Reason
+from .core import chance, retry
+from .core.failures import Failure
 from .core.latency import MedianSeconds
-
-# A refused caller is told to come again after what a call usually takes, +0-20 % so that they do not return together.
-COME_AGAIN_JITTER = 0.2
-# A call that has less than half of the usual time left will not make it.
-LEAST_PART_OF_CALL = 0.5
-# Time for a client to find another replica.
-SHUTTING_DOWN_RETRY_SECONDS = 0.1
+from .core.outage import Outage
+from .core.work import Work
+from .turns import Turns
 
 
 class Admission:
     """The places of one replica.
 
     Args:
-        max_in_flight: how many calls are worked on at the same time.
+        turns: the queue.
+        outage: what is known of Connect's health; shared with `turns`.
+        limits: bounds of memory; the deadlines of the calls bind first.
         call_seconds: what a call usually takes.
         clock: monotonic seconds.
         draw: uniform in [0, 1).
@@ -32,65 +31,133 @@ class Admission:
     def __init__(
         self,
         *,
-        max_in_flight: int,
+        turns: Turns,
+        outage: Outage,
+        limits: chance.Limits,
         call_seconds: MedianSeconds,
         clock: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
-        self._max_in_flight = max_in_flight
+        self.turns = turns
+        self.outage = outage
+        self._limits = limits
         self._call_seconds = call_seconds
         self._clock = clock
         self._draw = draw
         self._in_flight = 0
         self._closed = False
 
-    def place(self, deadline: float) -> "Place":
-        """Return a place to hold while a body runs; entering it raises what `Place` says."""
-        return Place(self, deadline)
+    def place(self, caller: str, work: Work) -> "Place":
+        """Return the place of `work`, to be held while it is done; entering it waits for the first turn."""
+        return Place(self, caller, work)
 
-    def take(self, deadline: float) -> None:
-        """Take a place, or raise the Failure that says why there is none."""
-        self._require_place(deadline)
+    def close(self) -> None:
+        """Refuse every further call and all that wait: the server is about to stop."""
+        self._closed = True
+        self.turns.refuse_all(chance.shutting_down)
+
+    def change(self, limits: chance.Limits, weights: Mapping[str, float]) -> None:
+        """Follow new settings. Who has been let in stays."""
+        self._limits = limits
+        self.turns.reweigh(weights)
+
+    async def enter(self, caller: str, work: Work) -> bool:
+        """Wait for the first turn of a call; return whether it is a probe. Raises what `Place` says."""
+        crowd = chance.Crowd(self.turns.waiting_of(caller), self.turns.waiting, self._in_flight)
         self._in_flight += 1
+        try:
+            return await self._turn(caller, work, crowd)
+        except BaseException:
+            self._in_flight -= 1
+            raise
 
-    def give_back(self) -> None:
+    async def again(self, caller: str, work: Work) -> bool:
+        """Wait for a further turn; return whether it is a probe. Raises what `Place` says."""
+        return await self._turn(caller, work, None)
+
+    def leave(self) -> None:
         """Free a place."""
         self._in_flight -= 1
 
-    def close(self) -> None:
-        """Refuse every further call: the server is about to stop."""
-        self._closed = True
+    def come_again_seconds(self, caller: str, deadline: float) -> float:
+        """Return when a call that came now could be sent: after the hold, the queue and the next probe."""
+        probe = self.outage.probe_seconds(self._clock())
+        return max(probe, self.turns.start_seconds(caller, deadline, again=False))
 
-    def _require_place(self, deadline: float) -> None:
+    async def _turn(self, caller: str, work: Work, crowd: chance.Crowd | None) -> bool:
+        """Wait for a turn that comes in time, or raise the Failure that says why none does.
+
+        `crowd` is for a first turn: those who were let in have their room.
+        """
         if self._closed:
-            raise Failure(Reason.SHUTTING_DOWN, retry_after_seconds=SHUTTING_DOWN_RETRY_SECONDS)
-        needed = self._call_seconds.seconds * LEAST_PART_OF_CALL
-        left = deadline - self._clock()
-        if left < needed:
-            raise too_short(left, needed)
-        if self._in_flight >= self._max_in_flight:
-            raise self._overloaded()
+            raise chance.shutting_down()
+        now, call_seconds, draw = self._clock(), self._call_seconds.seconds, self._draw()
+        left = work.deadline - now
+        chance.require_time(left, call_seconds)
+        chance.require_outlast(left, call_seconds, self.outage, now, draw)
+        again = crowd is None
+        start = self.turns.start_seconds(caller, work.deadline, again=again)
+        if crowd is not None:
+            chance.require_room(crowd, self._limits, start, draw)
+        if start == 0 and (probe := self.turns.try_take()) is not None:
+            return probe
+        chance.require_quota(left, call_seconds, start, draw)
+        return await self.turns.take(caller, work, again=again)
 
-    def _overloaded(self) -> Failure:
-        metadata = {"limit_name": "in_flight", "limit": str(self._max_in_flight), "current": str(self._in_flight)}
-        retry_after = self._call_seconds.seconds * (1 + COME_AGAIN_JITTER * self._draw())
-        return Failure(Reason.OVERLOADED, metadata=metadata, retry_after_seconds=retry_after)
 
+class Place(AbstractAsyncContextManager["Place"]):
+    """A call's place, from its first turn to its answer.
 
-class Place(AbstractAsyncContextManager[None]):
-    """One place, held while the body runs. A class: a generator in its place costs 3 µs more per call (measured).
-
-    Entering it raises Failure (OVERLOADED, DEADLINE_TOO_SHORT or SHUTTING_DOWN) before the body starts.
+    Entering it, and `again`, raise Failure: OVERLOADED, DEADLINE_TOO_SHORT, SHUTTING_DOWN, or in an outage the reason
+    that opened it. Nothing has been sent for the turn that was refused.
     """
 
-    __slots__ = ("_admission", "_deadline")
+    __slots__ = ("_admission", "_caller", "probing", "work")
 
-    def __init__(self, admission: Admission, deadline: float) -> None:
+    def __init__(self, admission: Admission, caller: str, work: Work) -> None:
         self._admission = admission
-        self._deadline = deadline
+        self._caller = caller
+        self.work = work
+        self.probing = False  # whether the turn at hand is that of a probe
 
-    async def __aenter__(self) -> None:
-        self._admission.take(self._deadline)
+    async def __aenter__(self) -> Self:
+        self.probing = await self._admission.enter(self._caller, self.work)
+        return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._admission.give_back()
+        self._admission.leave()
+        if self.probing:  # cancelled: it ended without telling anything
+            self._admission.turns.undecided()
+
+    async def again(self) -> None:
+        """Wait for a further turn, at the head of the caller's queue."""
+        self.probing = await self._admission.again(self._caller, self.work)
+
+    @property
+    def in_outage(self) -> bool:
+        """True while only probes are sent."""
+        return self._admission.outage.reason is not None
+
+    def succeeded(self) -> None:
+        """Report that the attempt succeeded."""
+        self.probing = False
+        self._admission.turns.answered()
+
+    def failed(self, failure: Failure) -> None:
+        """Report how the attempt failed."""
+        turns, probe, self.probing = self._admission.turns, self.probing, False
+        match retry.classify(failure):
+            case retry.RetryClass.FINAL:
+                turns.answered()
+            case retry.RetryClass.TRANSIENT:
+                turns.failed(failure, probe=probe)
+            case retry.RetryClass.THROTTLED:
+                turns.throttled(failure.retry_after_seconds)
+                if probe:
+                    turns.undecided()
+            case retry.RetryClass.CREDENTIALS if probe:
+                turns.undecided()
+
+    def come_again_seconds(self) -> float:
+        """Return when a repetition of this call could be sent."""
+        return self._admission.come_again_seconds(self._caller, self.work.deadline)

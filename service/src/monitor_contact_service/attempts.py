@@ -9,21 +9,42 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 from uuid import uuid4
 
-from .core import retry, wire
+from .core import chance, retry, wire
 from .core.command import MonitorCommand, MonitoringSession
-from .core.failures import Failure, Reason
+from .core.failures import Failure
 from .core.latency import MedianSeconds
+from .core.work import Work
 from .telemetry import fields
 
 _log = logging.getLogger(__name__)
 
-# A caller that is told to come again is told at least this (half a second refills one token of Connect's quota).
-COME_AGAIN_MIN_SECONDS = 0.5
-# And at most this, whatever Connect asks for: a broken Retry-After must not send callers away for years.
-COME_AGAIN_MAX_SECONDS = 60.0
-# +0-20 %, so that callers refused together do not return together.
-COME_AGAIN_JITTER = 0.2
 _NOT_AUTHORIZED = "is not authorized to perform"
+
+
+class Place(Protocol):
+    """What this module needs of `admission.Place`; see there."""
+
+    work: Work
+
+    @property
+    def probing(self) -> bool:
+        """True if the attempt at hand is a probe."""
+
+    @property
+    def in_outage(self) -> bool:
+        """True while only probes are sent."""
+
+    async def again(self) -> None:
+        """Wait for a further turn."""
+
+    def succeeded(self) -> None:
+        """Report that the attempt succeeded."""
+
+    def failed(self, failure: Failure) -> None:
+        """Report how the attempt failed."""
+
+    def come_again_seconds(self) -> float:
+        """Return when a repetition of this call could be sent."""
 
 
 class Transport(Protocol):
@@ -68,87 +89,130 @@ class Attempts:
         self._draw = draw
         self._budget = retry.RetryBudget()
 
-    async def monitor(self, command: MonitorCommand, deadline: float) -> MonitoringSession:
-        """Return the session that Connect has started for `command`, by `deadline` on the monotonic clock.
+    async def monitor(self, command: MonitorCommand, client_token: str, place: Place) -> MonitoringSession:
+        """Return the session that Connect has started for `command`, by the deadline of the place's work.
+
+        Args:
+            command: what to ask for; its own client_token is not sent.
+            client_token: the one that all attempts carry; "" for one that is made for this call.
+            place: has its first turn already; is asked for each further one.
 
         Raises:
             Failure: Connect's final answer, or the last failure when another attempt is not worth it.
         """
-        invocation_id = str(uuid4())
-        body = wire.encode(command, command.client_token or invocation_id)
-        outcome_unknown = refreshed = False
-        attempt = 0
+        call = _Call(command, client_token)
         while True:
-            attempt += 1
             try:
-                return await self._attempt(body, deadline, attempt, invocation_id)
+                return await self._attempt(call, place)
             except Failure as failure:
                 # After an ambiguous attempt no later refusal proves that nothing started.
-                outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or outcome_unknown
-                wait = self._wait_seconds(failure, attempt, deadline, refreshed=refreshed)
-                _log_failed(failure, command, attempt, wait)
-                if wait is not None and failure.reason is Reason.SERVICE_CREDENTIALS:
-                    refreshed = True
-                    wait = await self._renew(deadline)
-                if wait is None:
-                    raise self._given_up(failure, command, attempt) from failure
-            await self._sleep(wait)
+                call.outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or call.outcome_unknown
+                wait = await self._wait_seconds(failure, call, place)
+                _log_failed(failure, call, wait)
+                if wait is None or not await self._another(wait, place):
+                    raise self._given_up(failure, call, place) from failure
 
-    async def _attempt(self, body: bytes, deadline: float, attempt: int, invocation_id: str) -> MonitoringSession:
+    async def _attempt(self, call: "_Call", place: Place) -> MonitoringSession:
+        call.count(probe=place.probing)
         started = self._clock()
-        session = await self._transport.monitor_contact(
-            body,
-            timeout_seconds=max(0.001, min(self._attempt_timeout_seconds, deadline - started)),
-            attempt=attempt,
-            max_attempts=retry.MAX_ATTEMPTS,
-            invocation_id=invocation_id,
-        )
+        place.work.sending = True
+        try:
+            session = await self._transport.monitor_contact(
+                call.body,
+                timeout_seconds=max(0.001, min(self._attempt_timeout_seconds, place.work.deadline - started)),
+                attempt=call.attempt,
+                max_attempts=max(retry.MAX_ATTEMPTS, call.attempt),  # probes of an outage come on top
+                invocation_id=call.invocation_id,
+            )
+        except Failure as failure:
+            place.failed(failure)
+            raise
+        finally:
+            place.work.sending = False
+        place.succeeded()
         self._call_seconds.observe(self._clock() - started)
         self._budget.earn()
         return session
 
-    async def _renew(self, deadline: float) -> float | None:
+    async def _wait_seconds(self, failure: Failure, call: "_Call", place: Place) -> float | None:
+        """Return how long to wait before another turn is asked for, or None to give up."""
+        if place.work.abandoned:
+            return None
+        wait = retry.wait_seconds(
+            failure,
+            attempt=call.counted,
+            time_left=place.work.deadline - self._clock(),
+            call_seconds=self._call_seconds.seconds,
+            draw=self._draw(),
+            refreshed=call.refreshed,
+            in_outage=place.in_outage,
+        )
+        match retry.classify(failure):
+            case retry.RetryClass.CREDENTIALS if wait is not None:
+                call.refreshed = True
+                return await self._renew(place.work)
+            case retry.RetryClass.TRANSIENT if wait is not None and not place.in_outage:
+                return wait if self._budget.spend() else None
+        return wait
+
+    async def _renew(self, work: Work) -> float | None:
         """Fetch the credentials anew; no wait, or None if that left too little time for another attempt."""
         try:
-            async with asyncio.timeout(deadline - self._clock()):
+            async with asyncio.timeout(work.deadline - self._clock()):
                 await self._transport.renew_credentials()
         except TimeoutError:
             return None
-        return 0.0 if self._clock() + self._call_seconds.seconds <= deadline else None
+        return 0.0 if self._clock() + self._call_seconds.seconds <= work.deadline else None
 
-    def _wait_seconds(self, failure: Failure, attempt: int, deadline: float, *, refreshed: bool) -> float | None:
-        wait = retry.wait_seconds(
-            failure,
-            attempt=attempt,
-            time_left=deadline - self._clock(),
-            call_seconds=self._call_seconds.seconds,
-            draw=self._draw(),
-            refreshed=refreshed,
-        )
-        if wait is None or retry.classify(failure) is not retry.RetryClass.TRANSIENT:
-            return wait
-        return wait if self._budget.spend() else None
+    async def _another(self, wait_seconds: float, place: Place) -> bool:
+        """Wait, then for a turn; False if there is none in time: the failure at hand says more than that."""
+        if wait_seconds:
+            await self._sleep(wait_seconds)
+        try:
+            await place.again()
+        except Failure:
+            return False
+        return True
 
-    def _given_up(self, failure: Failure, command: MonitorCommand, attempts: int) -> Failure:
+    def _given_up(self, failure: Failure, call: "_Call", place: Place) -> Failure:
         """Say how often it was tried and when the caller may come again.
 
         Without a client_token of the caller's, its repetition has a new one: if the outcome is unknown, it could start
         a second session, so no time to come again is named.
         """
-        failure.metadata["attempts"] = str(attempts)
+        failure.metadata["attempts"] = str(call.attempt)
         worth_repeating = retry.classify(failure) in {retry.RetryClass.TRANSIENT, retry.RetryClass.THROTTLED}
-        if worth_repeating and (command.client_token or not failure.outcome_unknown):
-            hint = min(max(COME_AGAIN_MIN_SECONDS, failure.retry_after_seconds or 0.0), COME_AGAIN_MAX_SECONDS)
-            failure.retry_after_seconds = hint * (1 + COME_AGAIN_JITTER * self._draw())
+        if worth_repeating and (call.command.client_token or not failure.outcome_unknown):
+            hint = max(failure.retry_after_seconds or 0.0, place.come_again_seconds())
+            failure.retry_after_seconds = chance.come_again(hint, self._draw())
         else:
             failure.retry_after_seconds = None
         return failure
 
 
-def _log_failed(failure: Failure, command: MonitorCommand, attempt: int, wait_seconds: float | None) -> None:
+class _Call:
+    """What the attempts of one call share."""
+
+    __slots__ = ("attempt", "body", "command", "counted", "invocation_id", "outcome_unknown", "refreshed")
+
+    def __init__(self, command: MonitorCommand, client_token: str) -> None:
+        self.command = command
+        self.invocation_id = str(uuid4())
+        self.body = wire.encode(command, client_token or self.invocation_id)
+        self.attempt = 0
+        self.counted = 0  # without probes of an outage: those are few, and everybody's
+        self.refreshed = False
+        self.outcome_unknown = False
+
+    def count(self, *, probe: bool) -> None:
+        self.attempt += 1
+        self.counted += not probe
+
+
+def _log_failed(failure: Failure, call: _Call, wait_seconds: float | None) -> None:
     """Log what Connect said, without the identifiers that it repeats: those belong to the audit record."""
     said = failure.log_text
-    for identifier in (command.instance_id, command.contact_id, command.user_id):
+    for identifier in (call.command.instance_id, call.command.contact_id, call.command.user_id):
         said = said.replace(identifier, "[id]")
     if _NOT_AUTHORIZED in failure.log_text:
         level = logging.ERROR  # IAM's words: the role of this service is wrong, nobody can monitor
@@ -158,7 +222,7 @@ def _log_failed(failure: Failure, command: MonitorCommand, attempt: int, wait_se
         level,
         "attempt failed",
         extra=fields(
-            attempt=attempt,
+            attempt=call.attempt,
             reason=failure.reason,
             said=said,
             aws_request_id=failure.metadata.get("aws_request_id", ""),

@@ -128,10 +128,10 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _settings_help() -> str:
-    from .settings import Settings, variable  # noqa: PLC0415 - see the module's first lines
+    from .settings import Settings, default_text, variable  # noqa: PLC0415 - see the module's first lines
 
     lines = ["environment variables (AWS's own keep AWS's names, for example AWS_REGION, AWS_PROFILE):"]
     for name, field in Settings.model_fields.items():
-        lines.append(f"  {variable(name)} (default {field.default})")
+        lines.append(f"  {variable(name)} (default {default_text(name)})")
         lines.extend(textwrap.wrap(field.description or "", 100, initial_indent="      ", subsequent_indent="      "))
     return "\n".join(lines)

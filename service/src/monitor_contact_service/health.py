@@ -28,20 +28,22 @@ _log = logging.getLogger(__name__)
 
 LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"
+# For people and alarms, not for load balancers: a replica that is on its safe share still serves.
+QUOTA: Final = "quota"
 
 _SERVING = HealthCheckResponse.SERVING
 _NOT_SERVING = HealthCheckResponse.NOT_SERVING
 
 
 class Health(HealthServicer):
-    """The status of "", each service, `readiness` and `liveness`; all start NOT_SERVING.
+    """The status of "", each service, `readiness`, `liveness` and `quota`; all start NOT_SERVING.
 
     Connect's throttling never shows here: it would take all replicas out at once.
     """
 
     def __init__(self, services: Iterable[str]) -> None:
         self._ready_names = ("", READINESS, *services)
-        self._status = dict.fromkeys((*self._ready_names, LIVENESS), _NOT_SERVING)
+        self._status = dict.fromkeys((*self._ready_names, LIVENESS, QUOTA), _NOT_SERVING)
         self._draining = False
         self._ended = False
         self._changed = asyncio.Event()
@@ -49,6 +51,10 @@ class Health(HealthServicer):
     def set_alive(self) -> None:
         """Say that the event loop turns."""
         self._set((LIVENESS,), _SERVING)
+
+    def set_quota(self, kept: bool) -> None:  # noqa: FBT001 - the one thing it is told
+        """Say whether the quota is used as configured or, while the store that replicas share is lost, a part."""
+        self._set((QUOTA,), _SERVING if kept else _NOT_SERVING)
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - the one thing it is told
         """Say whether clients should send calls; ignored once the drain has begun."""

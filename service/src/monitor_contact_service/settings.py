@@ -5,15 +5,21 @@ docs/configuration.md and the README's table are checked against the fields belo
 """
 
 import difflib
+import io
 import ipaddress
 import os
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from dotenv.parser import parse_stream
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .core.chance import Limits
+from .core.pacing import Quota
 from .exits import EXIT_USAGE, CannotStartError
+from .quota_url import RedisAddress, parse_quota_url
 
 PREFIX = "MONITOR_CONTACT_"
 
@@ -75,8 +81,36 @@ class Settings(BaseSettings):
     attempt_timeout_seconds: float = Field(
         default=3, ge=0.1, le=60, description="the longest that one HTTP call may take"
     )
+    quota_rate: float = Field(
+        default=2, gt=0, le=100_000, allow_inf_nan=False, description="Connect's MonitorContact quota, requests/s"
+    )
+    quota_burst: int = Field(default=5, ge=1, le=100_000, description="Connect's MonitorContact quota, burst")
+    quota_url: SecretStr = Field(
+        default=SecretStr("memory://"),
+        description="where the quota is kept: memory:// (each replica paces its share by itself) or, for all replicas "
+        "together, redis://host:6379/0 or rediss://…",
+    )
+    quota_replicas: int = Field(
+        default=1,
+        ge=1,
+        le=1_000,
+        description="the most replicas that ever run at the same time, rollouts included: without Redis, or while it "
+        "is lost, each paces to this part of the quota",
+    )
+    quota_name: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="which account's quota it is, in the key in Redis; all replicas of one account share it by Region",
+    )
+    queue_per_caller: int = Field(
+        default=64, ge=1, le=100_000, description="waiting calls of one caller; more: OVERLOADED"
+    )
+    queue_total: int = Field(
+        default=256, ge=1, le=100_000, description="waiting calls of all callers; more: OVERLOADED"
+    )
+    weights: str = Field(default="", description="shares of callers that differ from 1, as caller=weight,caller=weight")
     max_in_flight: int = Field(
-        default=256, ge=1, le=10_000, description="calls worked on at the same time; more: OVERLOADED"
+        default=512, ge=1, le=100_000, description="calls that wait or are under way; more: OVERLOADED"
     )
     drain_seconds: float = Field(
         default=40, ge=0, le=600, description="how long to go on serving after SIGTERM, so that clients can leave first"
@@ -91,6 +125,11 @@ class Settings(BaseSettings):
         default="info", description="least level that is logged"
     )
     log_format: Literal["json", "text"] = Field(default="json", description="json: one object a line; text: for people")
+    settings_file: str = Field(
+        default="",
+        description="a file of lines NAME=value with any of these variables; the environment wins. SIGHUP reads it "
+        "again: rate, burst, weights and limits of the queue change without a restart",
+    )
 
     @field_validator("listen")
     @classmethod
@@ -102,6 +141,18 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("quota_url")
+    @classmethod
+    def _known_store(cls, value: SecretStr) -> SecretStr:
+        parse_quota_url(value.get_secret_value())
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _readable_weights(cls, value: str) -> str:
+        _weights(value)
+        return value
+
     @model_validator(mode="after")
     def _deadlines_in_order(self) -> "Settings":
         if self.default_deadline_seconds > self.max_deadline_seconds:
@@ -111,10 +162,39 @@ class Settings(BaseSettings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _share_is_known(self) -> "Settings":
+        if self.redis is not None and "quota_replicas" not in self.model_fields_set:
+            raise ValueError(
+                f"{PREFIX}QUOTA_REPLICAS: must be set beside {PREFIX}QUOTA_URL={self.redis}: the most replicas that "
+                "ever run at the same time, rollouts included; while Redis is lost each keeps to that part of the quota"
+            )
+        return self
+
     @property
     def address(self) -> Address:
         """Where to listen."""
         return parse_address(self.listen)
+
+    @property
+    def quota(self) -> Quota:
+        """What Connect allows to all replicas together."""
+        return Quota(self.quota_rate, self.quota_burst)
+
+    @property
+    def redis(self) -> RedisAddress | None:
+        """Where the quota is shared; None for a quota of this process."""
+        return parse_quota_url(self.quota_url.get_secret_value())
+
+    @property
+    def caller_weights(self) -> Mapping[str, float]:
+        """Weights of the callers that have one of their own."""
+        return _weights(self.weights)
+
+    @property
+    def limits(self) -> Limits:
+        """How many calls may wait or be under way."""
+        return Limits(per_caller=self.queue_per_caller, total=self.queue_total, in_flight=self.max_in_flight)
 
     @property
     def serves_reflection(self) -> bool:
@@ -127,15 +207,29 @@ class Settings(BaseSettings):
         return self.max_deadline_seconds + 2
 
 
+# What SIGHUP changes; everything else needs a restart.
+RELOADABLE = frozenset(
+    {"quota_rate", "quota_burst", "quota_replicas", "queue_per_caller", "queue_total", "weights", "max_in_flight"}
+)
+
+
 def read_settings() -> Settings:
-    """Return the settings that the environment asks for.
+    """Return the settings that the environment, and the file that it names, ask for.
 
     Raises:
         ConfigurationError: with every problem, unknown variables of our prefix included.
     """
-    problems = list(_unknown())
+    problems: list[str] = []
+    in_environment = {name.upper(): value for name, value in os.environ.items()}
+    from_file = _read_file(in_environment.get(variable("settings_file"), ""), problems)
+    problems.extend(_unknown({**from_file, **os.environ}))
+    overrides: dict[str, Any] = {
+        field: from_file[variable(field)]
+        for field in Settings.model_fields
+        if variable(field) in from_file.keys() - in_environment.keys()
+    }
     try:
-        settings = Settings()
+        settings = Settings(**overrides)
     except ValidationError as error:
         problems.extend(_messages(error))
     else:
@@ -149,9 +243,67 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
-def _unknown() -> Iterator[str]:
+def default_text(field: str) -> str:
+    """Return the default of a field of `Settings` as its variable would have it: no default is a secret."""
+    default = Settings.model_fields[field].default
+    return str(default.get_secret_value() if isinstance(default, SecretStr) else default)
+
+
+def printable(settings: Settings) -> Iterator[str]:
+    """Yield every setting as NAME=value, without the password that the quota's URL may hold."""
+    for name in Settings.model_fields:
+        value = (settings.redis or "memory://") if name == "quota_url" else getattr(settings, name)
+        yield f"{variable(name)}={value}"
+
+
+def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
+    """Return the variables of a file, names in upper case; each line that is none of NAME=value is a problem."""
+    values: dict[str, str] = {}
+    if not path:
+        return values
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        problems.append(f"{variable('settings_file')}: {path}: {error.strerror}")
+        return values
+    except UnicodeDecodeError:
+        problems.append(f"{variable('settings_file')}: {path}: is not UTF-8 text")
+        return values
+    for line in parse_stream(io.StringIO(text)):
+        if line.error or (line.key is not None and line.value is None):
+            problems.append(f"{path}, line {line.original.line}: must be NAME=value")
+        elif line.key is not None and not line.key.upper().startswith(PREFIX):
+            problems.append(f"{path}, line {line.original.line}: only {PREFIX}… variables are read here")
+        elif line.key is not None and line.value is not None:
+            values[line.key.upper()] = line.value
+    return values
+
+
+def _weights(text: str) -> Mapping[str, float]:
+    """Return the weights that `caller=weight,caller=weight` names.
+
+    Raises:
+        ValueError: it has another form, a weight is not between 0.01 and 100, or a caller stands there twice.
+    """
+    weights: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        caller, separator, number = (each.strip() for each in part.rpartition("="))
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not separator or not caller or not 0.01 <= weight <= 100 or caller in weights:  # noqa: PLR2004 - see above
+            raise ValueError(
+                "must be caller=weight,caller=weight with each caller once and weights from 0.01 to 100, for example "
+                "spiffe://corp.example/qa-desk=2,spiffe://corp.example/batch=0.5"
+            )
+        weights[caller] = weight
+    return weights
+
+
+def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
     known = [variable(field) for field in Settings.model_fields]
-    for name, value in sorted(os.environ.items()):
+    for name, value in sorted(variables.items()):
         if not name.upper().startswith(PREFIX) or name.upper() in known:
             continue
         if value.startswith("tcp://"):

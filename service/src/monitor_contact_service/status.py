@@ -196,7 +196,7 @@ TABLE: Mapping[Reason, Row] = MappingProxyType(
             Advice.RETRY_LATER,
             ("current", "limit", "limit_name"),
             "The service has no place for this call now; nothing was sent.",
-            quota="Calls that this replica works on at the same time",
+            quota="Connect's MonitorContact request rate, or the number of calls that may wait for it",
         ),
         Reason.AUDIT_UNAVAILABLE: Row(
             _CODE.UNAVAILABLE,

@@ -84,5 +84,16 @@ class Failure(Exception):  # noqa: N818 - it is the vocabulary's noun; handlers 
         self.outcome_unknown = outcome_unknown
         self.log_text = log_text
 
+    def copy(self) -> "Failure":
+        """Return an equal failure for another caller; it shares no traceback and nothing that can change."""
+        return Failure(
+            self.reason,
+            metadata=self.metadata,
+            retry_after_seconds=self.retry_after_seconds,
+            violations=self.violations,
+            outcome_unknown=self.outcome_unknown,
+            log_text=self.log_text,
+        )
+
     def __str__(self) -> str:
         return f"{self.reason}: {self.log_text}" if self.log_text else str(self.reason)

@@ -51,8 +51,8 @@ class Backoff:
 _BACKOFF_BY_CLASS: Mapping[RetryClass, Backoff] = MappingProxyType(
     {
         RetryClass.TRANSIENT: Backoff(base_seconds=0.1, cap_seconds=5.0),
-        # Connect refills a token each 0.5 s (2 requests/s): waiting much less only draws the next 429.
-        RetryClass.THROTTLED: Backoff(base_seconds=0.5, cap_seconds=5.0),
+        # The pacer holds back everybody after a 429, and by Connect's hint: no wait of the call's own.
+        RetryClass.THROTTLED: Backoff(base_seconds=0.0, cap_seconds=0.0),
         # Fresh credentials are as good at once as later.
         RetryClass.CREDENTIALS: Backoff(base_seconds=0.0, cap_seconds=0.0),
     }
@@ -89,23 +89,33 @@ def classify(failure: Failure) -> RetryClass:
 
 
 def wait_seconds(
-    failure: Failure, *, attempt: int, time_left: float, call_seconds: float, draw: float, refreshed: bool
+    failure: Failure,
+    *,
+    attempt: int,
+    time_left: float,
+    call_seconds: float,
+    draw: float,
+    refreshed: bool,
+    in_outage: bool,
 ) -> float | None:
     """Return how long to wait before the next attempt, or None to give up. Raises nothing.
 
     Args:
         failure: how attempt number `attempt` (from 1) ended.
-        attempt: attempts made so far.
+        attempt: attempts made so far, probes of an outage not counted.
         time_left: seconds until the answer must leave.
         call_seconds: what a call usually takes; an attempt that cannot finish in time is not made.
         draw: uniform in [0, 1).
         refreshed: True if the credentials were already fetched anew for this call.
+        in_outage: True while only probes are sent: their rhythm replaces the backoff.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
     retry_class = classify(failure)
     if retry_class is RetryClass.FINAL or (retry_class is RetryClass.CREDENTIALS and refreshed):
         return None
-    hint = min(failure.retry_after_seconds or 0.0, HINT_MAX_SECONDS)
-    wait = max(_BACKOFF_BY_CLASS[retry_class].wait_seconds(attempt, draw), hint)
+    wait = _BACKOFF_BY_CLASS[retry_class].wait_seconds(attempt, draw)
+    if retry_class is RetryClass.TRANSIENT:
+        hint = min(failure.retry_after_seconds or 0.0, HINT_MAX_SECONDS)
+        wait = 0.0 if in_outage else max(wait, hint)
     return wait if wait + call_seconds <= time_left else None
