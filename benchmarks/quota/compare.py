@@ -1,0 +1,96 @@
+"""The service beside boto3's retry modes: `compare.py`, or `compare.py --check`, `--quick`.
+
+Plays every policy in every scenario in virtual time (minutes of CPU, not of waiting), then the herd and the hog in real
+time with real boto3 against the simulator, and prints tables. What is measured stands in docs/quota.md.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import real_time
+from contest import Result, contend, policies_of
+from refusal import refusal_seconds
+from replicas import NoRedisError, redis_server
+from scenarios import SCENARIOS, Scenario
+from tables import Results, details_table, real_time_table, refusal_verdict, replicas_table, success_table, verdicts
+
+PACKAGES = ("boto3", "grpcio", "aiohttp", "uvloop")
+QUICK_SEEDS = 2
+
+
+def main() -> int:
+    """Play, print, and return the exit code."""
+    arguments = _arguments()
+    scenarios = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
+    try:
+        with redis_server():
+            results = _play(scenarios, _seeds(quick=arguments.quick), arguments.processes)
+    except NoRedisError as error:
+        sys.stderr.write(f"quota: {error}\n")
+        return 2
+    judged = [*verdicts(scenarios, results), refusal_verdict(refusal_seconds())]
+    print(_machine(), "", *success_table(scenarios, results), "", *replicas_table(scenarios, results), "", sep="\n")
+    if arguments.details:
+        print(*details_table(scenarios, results), "", sep="\n")
+    if arguments.json:
+        Path(arguments.json).write_text(_as_json(results))
+    if arguments.real_time:
+        print(*real_time_table(real_time.play_all()), "", sep="\n")
+    print(*(line for _, line in judged), sep="\n")
+    return 1 if arguments.check and not all(met for met, _ in judged) else 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a bar is missed")
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SEEDS} seeds instead of up to 20")
+    parser.add_argument(
+        "--no-real-time", dest="real_time", action="store_false", help="leave out what takes real minutes"
+    )
+    parser.add_argument("--details", action="store_true", help="print waits, fairness and late answers too")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[scenario.name for scenario in SCENARIOS])
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="to play in (default: one per core)")
+    parser.add_argument("--json", metavar="FILE", help="write all figures, for plot.py")
+    arguments = parser.parse_args()
+    if arguments.check and arguments.quick:
+        parser.error("--check needs all seeds: with so few, chance decides")
+    return arguments
+
+
+def _seeds(*, quick: bool) -> Callable[[Scenario], int]:
+    return lambda scenario: min(scenario.seeds, QUICK_SEEDS) if quick else scenario.seeds
+
+
+def _play(scenarios: Sequence[Scenario], seeds: Callable[[Scenario], int], processes: int) -> Results:
+    wanted = [(scenario.name, policy) for scenario in scenarios for policy in policies_of(scenario)]
+    counts = {scenario.name: seeds(scenario) for scenario in scenarios}
+    with ProcessPoolExecutor(processes) as pool:
+        played = [pool.submit(_contend, name, policy, counts[name]) for name, policy in wanted]
+        return {key: future.result() for key, future in zip(wanted, played, strict=True)}
+
+
+def _contend(name: str, policy: str, seeds: int) -> Result:
+    """Play in a child process: scenarios hold functions and so travel by name."""
+    return contend(next(scenario for scenario in SCENARIOS if scenario.name == name), policy, seeds)
+
+
+def _machine() -> str:
+    packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    system = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{system}, {packages}"
+
+
+def _as_json(results: Results) -> str:
+    return json.dumps({"results": [dataclasses.asdict(result) for result in results.values()]})
+
+
+if __name__ == "__main__":
+    sys.exit(main())
