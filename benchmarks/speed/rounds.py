@@ -24,6 +24,9 @@ WARM_UP_ROUNDS = 2
 QUIET_SHARE = 0.05
 QUIET_SAMPLE_SECONDS = 0.3
 
+# gRPC's I/O engine before 1.80 in the caller as well; see docs/python-client.md.
+OLDER_ENGINE: Mapping[str, str] = {"GRPC_EXPERIMENTS": "-event_engine_client"}
+
 Figures = Mapping[str, float]
 
 
@@ -67,8 +70,8 @@ class Contestants:
     """All running processes.
 
     Args:
-        callers: the one that calls by itself (`boto3`), those of our service (`client`, `stub`), and one load generator
-            for each server (`ours`, `threads`, `aio`).
+        callers: the one that calls by itself (`boto3`), those of our service (`client`, `older`, `stub`), and one load
+            generator for each server (`ours`, `threads`, `aio`).
         server_ids: process id of each server.
         nginx_id: that of the stand-in for Connect.
     """
@@ -82,7 +85,7 @@ class Contestants:
     def round(self) -> Figures:
         """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
         with self.watching_others() as others:
-            figures = {**self._bare(), **self._single("client"), **self._single("stub")}
+            figures = {**self._bare(), **self._single("client"), **self._single("older"), **self._single("stub")}
             for server in self._server_ids:
                 figures |= self._loaded(server)
         return figures | others
@@ -139,19 +142,21 @@ def contestants(folder: Path) -> Iterator[Contestants]:
         wanted = {
             "boto3": ("boto3", ""),
             "client": ("client", started["ours"][0]),
+            "older": ("client", started["ours"][0]),
             "stub": ("stub", started["ours"][0]),
         }
         wanted |= {name: ("load", target) for name, (target, _) in started.items()}
         callers = {
-            name: stack.enter_context(_caller(kind, target, upstream)) for name, (kind, target) in wanted.items()
+            name: stack.enter_context(_caller(kind, target, upstream, OLDER_ENGINE if name == "older" else {}))
+            for name, (kind, target) in wanted.items()
         }
         yield Contestants(callers, {name: process_id for name, (_, process_id) in started.items()}, nginx_id)
 
 
 @contextmanager
-def _caller(kind: str, target: str, upstream: str) -> Iterator[Caller]:
+def _caller(kind: str, target: str, upstream: str, variables: Mapping[str, str]) -> Iterator[Caller]:
     command = [sys.executable, str(servers.HERE / "callers.py"), kind, target]
-    environment = servers.aws_environment(upstream)
+    environment = {**servers.aws_environment(upstream), **variables}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield Caller(process)

@@ -21,7 +21,7 @@ from servers import NotReadyError
 
 ROUNDS = 15
 SECONDS = 120.0
-PACKAGES = ("grpcio", "protobuf", "boto3", "aiohttp", "uvloop")
+PACKAGES = ("grpcio", "protobuf", "boto3", "httptools", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ ROWS = (
     Row("**service, loaded: server CPU per call, µs**", "ours.cpu", "boto3.cpu"),
     Row("service, one call at a time: server CPU per call, µs", "stub.server_cpu", "boto3.cpu"),
     Row("**service, shipped client, one call at a time: median, µs**", "client.median", "boto3.median"),
+    Row("service, the same with gRPC's older engine in the caller: median, µs", "older.median", "boto3.median"),
     Row("service, plain stub, one call at a time: median, µs", "stub.median", "boto3.median"),
     Row("**service, loaded, one process: calls/s**", "ours.rate", "boto3.rate"),
     Row("sync gRPC server over boto3: server CPU per call, µs", "threads.cpu", "boto3.cpu"),

@@ -35,7 +35,6 @@ from monitor_contact_service.core import validation, wire
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.http1 import HttpClient, Route
-from monitor_contact_service.signing import DayKeySigner
 from monitor_contact_service.simulator import AccessKey, Refusal
 from monitor_contact_service.simulator.answers import ERROR_FORMS, STATUS_BY_ERROR, ErrorForm, encode
 from monitor_contact_service.simulator.signature import SignedRequest, verify
@@ -376,16 +375,6 @@ def test_every_valid_request_has_boto3s_body(
     with _capturing() as theirs:
         capturing_boto3.monitor_contact(**_arguments(command))  # type: ignore[attr-defined]
     assert wire.encode(command, command.client_token) == theirs[0].body
-
-
-def test_the_key_of_the_day_signs_like_botocore() -> None:
-    """Over midnight and back, with the cached key of each day, every signature is the one that botocore makes."""
-    credentials = ReadOnlyCredentials(*CREDENTIALS["temporary"])
-    ours, theirs = (kind(credentials, "connect", "us-east-1") for kind in (DayKeySigner, SigV4Auth))
-    for moment in ("20261231T235959Z", "20270101T000000Z", "20270101T000001Z", "20261231T235959Z"):
-        request = AWSRequest("POST", "https://connect.us-east-1.amazonaws.com/contact/monitor", data=b"{}")
-        request.context["timestamp"] = moment
-        assert ours.signature("to sign é", request) == theirs.signature("to sign é", request)
 
 
 # ---- What is understood ----------------------------------------------------------------------------------------------

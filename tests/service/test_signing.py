@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from monitor_contact_service.signing import DayKeySigner
+from monitor_contact_service.signing import Signer
 
 _URL = "https://connect.eu-central-1.amazonaws.com/contact/monitor"
 _LASTING = ReadOnlyCredentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
@@ -40,11 +40,11 @@ def now(monkeypatch: pytest.MonkeyPatch) -> _Now:
     return clock
 
 
-class _Counting(DayKeySigner):
+class _Counting(Signer):
     """Remembers the days for which it derived a key."""
 
-    def __init__(self, credentials: ReadOnlyCredentials, service_name: str, region_name: str) -> None:
-        super().__init__(credentials, service_name, region_name)
+    def __init__(self, now: _Now) -> None:
+        super().__init__(_LASTING, "connect", "us-east-1", _URL, now=now)
         self.derived: list[str] = []
 
     def _derive(self, day: str) -> bytes:
@@ -52,20 +52,38 @@ class _Counting(DayKeySigner):
         return super()._derive(day)
 
 
-def _signed(signer: SigV4Auth, body: bytes = b"{}", url: str = _URL) -> dict[str, str]:
+def _ours(now: _Now, credentials: ReadOnlyCredentials, region: str = "us-east-1", url: str = _URL) -> Signer:
+    return Signer(credentials, "connect", region, url, now=now)
+
+
+def _theirs(
+    credentials: ReadOnlyCredentials, body: bytes, region: str = "us-east-1", url: str = _URL
+) -> dict[str, str]:
     request = AWSRequest("POST", url, headers={"Content-Type": "application/json"}, data=body)
-    signer.add_auth(request)
+    SigV4Auth(credentials, "connect", region).add_auth(request)
     return dict(request.headers.items())
 
 
-@pytest.mark.usefixtures("now")
 @pytest.mark.parametrize("credentials", [_LASTING, _TEMPORARY], ids=["without token", "with token"])
 @pytest.mark.parametrize("region", ["eu-central-1", "us-gov-west-1"])
-def test_the_signature_is_botocores_own(credentials: ReadOnlyCredentials, region: str) -> None:
+def test_the_signature_is_botocores_own(now: _Now, credentials: ReadOnlyCredentials, region: str) -> None:
     """Every header of the signed request is equal, at the first call and with the cached key."""
-    ours, theirs = DayKeySigner(credentials, "connect", region), SigV4Auth(credentials, "connect", region)
+    ours = _ours(now, credentials, region)
     for body in (b"{}", b"", '{"ContactId": "é"}'.encode()):
-        assert _signed(ours, body) == _signed(theirs, body)
+        assert ours.headers(body) == _theirs(credentials, body, region)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:4570/contact/monitor",
+        "http://[::1]/contact/monitor",
+        "https://gateway.example/a%2Fb/../c/contact/monitor",
+    ],
+)
+def test_hosts_and_paths_are_botocores(now: _Now, url: str) -> None:
+    """Ports, IPv6 addresses and the path of an endpoint behind a gateway are signed in its form."""
+    assert _ours(now, _TEMPORARY, url=url).headers(b"{}") == _theirs(_TEMPORARY, b"{}", url=url)
 
 
 @pytest.mark.parametrize("credentials", [_LASTING, _TEMPORARY], ids=["without token", "with token"])
@@ -78,15 +96,14 @@ def test_any_request_at_any_moment_is_signed_as_botocore_would(
     now: _Now, credentials: ReadOnlyCredentials, body: bytes, moment: datetime
 ) -> None:
     """Also right before and after the day changes."""
-    ours, theirs = DayKeySigner(credentials, "connect", "us-east-1"), SigV4Auth(credentials, "connect", "us-east-1")
+    ours = _ours(now, credentials)
     for now.moment in (moment.replace(hour=23, minute=59, second=59), moment + timedelta(days=1)):
-        assert _signed(ours, body) == _signed(theirs, body)
+        assert ours.headers(body) == _theirs(credentials, body)
 
 
-@pytest.mark.usefixtures("now")
-def test_the_signature_is_what_the_specification_says() -> None:
+def test_the_signature_is_what_the_specification_says(now: _Now) -> None:
     """Computed from AWS's description of Signature Version 4, without any code of botocore."""
-    headers = _signed(DayKeySigner(_TEMPORARY, "connect", "eu-central-1"), b'{"a": 1}')
+    headers = _ours(now, _TEMPORARY, "eu-central-1").headers(b'{"a": 1}')
     date = headers["X-Amz-Date"]
     assert date == "20260301T123015Z"
     canonical = "\n".join(
@@ -117,12 +134,12 @@ def test_the_signature_is_what_the_specification_says() -> None:
 
 def test_the_key_is_derived_once_a_day(now: _Now) -> None:
     """A thousand calls derive one key; the first call of the next day derives the next."""
-    signer = _Counting(_LASTING, "connect", "us-east-1")
+    signer = _Counting(now)
     for _ in range(1000):
-        _signed(signer)
+        signer.headers(b"{}")
     assert signer.derived == ["20260301"]
     now.moment = datetime(2026, 3, 2, tzinfo=UTC)
-    _signed(signer)
+    signer.headers(b"{}")
     assert signer.derived == ["20260301", "20260302"]
 
 
@@ -130,22 +147,22 @@ def test_the_key_is_derived_once_a_day(now: _Now) -> None:
 def test_scope_and_date_are_one_reading_of_the_clock(now: _Now, moment: tuple[int, int, int]) -> None:
     """At midnight, two readings would give a scope of another day than x-amz-date, which AWS refuses."""
     now.moment = datetime(*moment, tzinfo=UTC)
-    headers = _signed(DayKeySigner(_LASTING, "connect", "us-east-1"))
+    signer = _ours(now, _LASTING)
+    now.readings = 0
+    headers = signer.headers(b"{}")
     scope = re.search(r"Credential=[^/]+/(\d{8})/", headers["Authorization"])
     assert scope is not None
     assert scope[1] == headers["X-Amz-Date"][:8]
     assert now.readings == 1
 
 
-@pytest.mark.usefixtures("now")
-def test_nothing_secret_is_in_the_headers() -> None:
+def test_nothing_secret_is_in_the_headers(now: _Now) -> None:
     """Only the token travels, in its own header."""
-    headers = _signed(DayKeySigner(_TEMPORARY, "connect", "us-east-1"))
+    headers = _ours(now, _TEMPORARY).headers(b"{}")
     assert "secret/é" not in str(headers)
     assert headers["X-Amz-Security-Token"] == "token//with+odd=characters"
 
 
-@pytest.mark.usefixtures("now")
-def test_a_signer_knows_what_it_signs_with() -> None:
+def test_a_signer_knows_what_it_signs_with(now: _Now) -> None:
     """The transport compares it with the present credentials to see whether they were renewed."""
-    assert DayKeySigner(_LASTING, "connect", "us-east-1").signed_with is _LASTING
+    assert _ours(now, _LASTING).signed_with is _LASTING

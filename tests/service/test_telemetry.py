@@ -1,5 +1,6 @@
 """`telemetry`: one event is one line, whatever it holds."""
 
+import asyncio
 import io
 import json
 import logging
@@ -7,9 +8,17 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
+import virtual_time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from monitor_contact_service.telemetry import JsonFormatter, TextFormatter, configure_logging, fields, request_id_var
+from monitor_contact_service.telemetry import (
+    WRITE_DELAY_SECONDS,
+    JsonFormatter,
+    TextFormatter,
+    configure_logging,
+    fields,
+    request_id_var,
+)
 
 _LOGGER = "monitor_contact_service.tests"
 
@@ -140,3 +149,61 @@ def test_the_chosen_format_and_level_reach_the_stream(log_format: Literal["json"
     assert "own info" in lines[0]
     assert "42" in lines[0]
     assert "foreign warning" in lines[1]
+
+
+class _BrokenStream(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(text)
+
+
+@pytest.mark.usefixtures("loggers")
+async def test_lines_that_are_no_haste_are_written_together_and_in_order() -> None:
+    """Inside the event loop nothing is written at once but warnings, which take what waits with them."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    own = logging.getLogger(_LOGGER)
+    for number in range(3):
+        request_id_var.set(f"request-{number}")
+        own.info("call", extra=fields(number=number))
+    assert stream.getvalue() == ""
+    own.warning("trouble")
+    entries = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [entry["event"] for entry in entries] == ["call", "call", "call", "trouble"]
+    # Each with the id that was the present one when it was logged.
+    assert [entry["request_id"] for entry in entries[:3]] == ["request-0", "request-1", "request-2"]
+
+
+@pytest.mark.usefixtures("loggers")
+def test_what_waits_is_written_by_the_loops_timer_and_at_the_end() -> None:
+    """Without any warning the lines come by themselves, in virtual time 10 ms later; also when the loop ends before."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    own = logging.getLogger(_LOGGER)
+
+    async def log_and_wait() -> None:
+        own.info("first")
+        await asyncio.sleep(WRITE_DELAY_SECONDS * 2)
+        assert len(stream.getvalue().splitlines()) == 1
+        own.info("second")
+
+    virtual_time.run(log_and_wait())
+    virtual_time.run(log_and_wait_once(own))
+    logging.getLogger().handlers[0].flush()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
+
+
+async def log_and_wait_once(own: logging.Logger) -> None:
+    """Log in another loop, whose timer is its own."""
+    own.info("third")
+
+
+@pytest.mark.usefixtures("loggers")
+def test_a_broken_stream_or_line_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be written or made is reported as the logging module does, and the work goes on."""
+    configure_logging("info", "json", _BrokenStream())
+    logging.getLogger(_LOGGER).info("lost")
+    configure_logging("info", "json", io.StringIO())
+    logging.getLogger(_LOGGER).info("%d", "no number")
+    assert capsys.readouterr().err.count("--- Logging error ---") == 2

@@ -16,7 +16,7 @@ from .core.command import MonitoringSession
 from .core.failures import Failure, Reason
 from .core.wire import MONITOR_CONTACT_PATH, Answer, read_answer
 from .http1 import HttpClient, HttpError, LostError, NotConnectedError, NotHttpError, Pool, Route
-from .signing import DayKeySigner
+from .signing import Signer
 from .telemetry import fields
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Connect:
         self._credentials = credentials
         self._http = http
         self._url = endpoint.url + MONITOR_CONTACT_PATH
-        self._signer: DayKeySigner | None = None
+        self._signer: Signer | None = None
 
     async def monitor_contact(
         self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
@@ -78,7 +78,7 @@ class Connect:
         Raises:
             Failure: what Connect answered instead; CONNECT_UNREACHABLE; SERVICE_CREDENTIALS without any credentials.
         """
-        headers = self._signed_headers(body)
+        headers = self._current_signer().headers(body)
         headers["amz-sdk-invocation-id"] = invocation_id
         headers["amz-sdk-request"] = f"attempt={attempt}; max={max_attempts}"
         return read_answer(await self._send(body, headers, timeout_seconds))
@@ -100,17 +100,12 @@ class Connect:
         except HttpError as error:
             _log.info("Connect not reachable for warming up", extra=fields(error=str(error)))
 
-    def _signed_headers(self, body: bytes) -> dict[str, str]:
-        headers = {"Content-Type": "application/json"}
-        self._current_signer().sign(self._url, headers, body)
-        return headers
-
-    def _current_signer(self) -> DayKeySigner:
+    def _current_signer(self) -> Signer:
         credentials = self._credentials.current
         if credentials is None:
             raise Failure(Reason.SERVICE_CREDENTIALS, log_text="no AWS credentials")
         if self._signer is None or self._signer.signed_with is not credentials:
-            self._signer = DayKeySigner(credentials, self._endpoint.signing_name, self._endpoint.region)
+            self._signer = Signer(credentials, self._endpoint.signing_name, self._endpoint.region, self._url)
         return self._signer
 
     async def _send(self, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Answer:

@@ -5,7 +5,8 @@ invalid ends here and costs no quota. What Connect alone can know (does the cont
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from monitor_contact.v1.monitor_contact_pb2 import MonitorCapability, MonitorContactRequest
 
@@ -24,12 +25,22 @@ LIST_VIOLATIONS_MAX = 10
 
 # Unicode's category Cc.
 _CONTROL_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f]")
+# botocore leaves dot segments in URL paths, where they would name another API (measured).
+_RESERVED_IDS = frozenset({".", ".."})
 
-_CAPABILITIES = {
-    MonitorCapability.MONITOR_CAPABILITY_SILENT_MONITOR: Capability.SILENT_MONITOR,
-    MonitorCapability.MONITOR_CAPABILITY_BARGE: Capability.BARGE,
-}
+_SILENT = MonitorCapability.MONITOR_CAPABILITY_SILENT_MONITOR
+_BARGE = MonitorCapability.MONITOR_CAPABILITY_BARGE
+_KNOWN_CAPABILITIES = (_SILENT, _BARGE)
 _CAPABILITIES_FIELD = "allowed_monitor_capabilities"
+# All lists that are valid; no capabilities at all means listening only.
+_CAPABILITIES: Mapping[tuple[int, ...], tuple[Capability, ...]] = MappingProxyType(
+    {
+        (): (Capability.SILENT_MONITOR,),
+        (_SILENT,): (Capability.SILENT_MONITOR,),
+        (_SILENT, _BARGE): (Capability.SILENT_MONITOR, Capability.BARGE),
+        (_BARGE, _SILENT): (Capability.BARGE, Capability.SILENT_MONITOR),
+    }
+)
 
 
 def parse(request: MonitorContactRequest) -> MonitorCommand:
@@ -38,23 +49,33 @@ def parse(request: MonitorContactRequest) -> MonitorCommand:
     Raises:
         Failure: VALIDATION_FAILED with every violation; of the capabilities at most the first ten.
     """
-    violations = (
-        *_identifier(request.instance_id, "instance_id", INSTANCE_ID_MAX_CHARACTERS),
-        *_identifier(request.contact_id, "contact_id", CONTACT_ID_MAX_CHARACTERS),
-        *_identifier(request.user_id, "user_id", USER_ID_MAX_CHARACTERS),
-        *_capabilities(request.allowed_monitor_capabilities),
-        *_length(request.client_token, "client_token", CLIENT_TOKEN_MAX_CHARACTERS),
-    )
-    if violations:
-        raise invalid(*violations)
-    capabilities = tuple(_CAPABILITIES[item] for item in request.allowed_monitor_capabilities)
-    return MonitorCommand(
-        instance_id=request.instance_id,
-        contact_id=request.contact_id,
-        user_id=request.user_id,
-        capabilities=capabilities or (Capability.SILENT_MONITOR,),
-        client_token=request.client_token,
-    )
+    instance_id, contact_id, user_id = request.instance_id, request.contact_id, request.user_id
+    client_token = request.client_token
+    capabilities = _CAPABILITIES.get(tuple(request.allowed_monitor_capabilities))
+    if (
+        capabilities is None
+        or len(client_token) > CLIENT_TOKEN_MAX_CHARACTERS
+        or not _is_identifier(instance_id, INSTANCE_ID_MAX_CHARACTERS)
+        or not _is_identifier(contact_id, CONTACT_ID_MAX_CHARACTERS)
+        or not _is_identifier(user_id, USER_ID_MAX_CHARACTERS)
+    ):
+        raise invalid(*_violations(request))
+    return MonitorCommand(instance_id, contact_id, user_id, capabilities, client_token)
+
+
+def _is_identifier(value: str, max_characters: int) -> bool:
+    """Tell whether `_identifier` would find nothing."""
+    if not 0 < len(value) <= max_characters or value in _RESERVED_IDS:
+        return False
+    return _CONTROL_CHARACTER.search(value) is None
+
+
+def _violations(request: MonitorContactRequest) -> Iterator[Violation]:
+    yield from _identifier(request.instance_id, "instance_id", INSTANCE_ID_MAX_CHARACTERS)
+    yield from _identifier(request.contact_id, "contact_id", CONTACT_ID_MAX_CHARACTERS)
+    yield from _identifier(request.user_id, "user_id", USER_ID_MAX_CHARACTERS)
+    yield from _capabilities(request.allowed_monitor_capabilities)
+    yield from _length(request.client_token, "client_token", CLIENT_TOKEN_MAX_CHARACTERS)
 
 
 def undecodable() -> Failure:
@@ -70,8 +91,7 @@ def invalid(*violations: Violation) -> Failure:
 def _identifier(value: str, field: str, max_characters: int) -> Iterator[Violation]:
     if not value:
         yield Violation(field, "REQUIRED", f"must be set: 1 to {max_characters} characters")
-    if value in {".", ".."}:
-        # botocore leaves dot segments in URL paths, where they would name another API (measured).
+    if value in _RESERVED_IDS:
         yield Violation(field, "RESERVED_ID", "must not be '.' or '..'")
     if _CONTROL_CHARACTER.search(value):
         yield Violation(field, "CONTROL_CHARACTER", "must not contain control characters")
@@ -86,8 +106,7 @@ def _length(value: str, field: str, max_characters: int) -> Iterator[Violation]:
 def _capabilities(items: Sequence[int]) -> Iterator[Violation]:
     if len(items) > CAPABILITIES_MAX_ITEMS:
         yield Violation(_CAPABILITIES_FIELD, "TOO_MANY", f"must have at most {CAPABILITIES_MAX_ITEMS} items")
-    silent = MonitorCapability.MONITOR_CAPABILITY_SILENT_MONITOR
-    if MonitorCapability.MONITOR_CAPABILITY_BARGE in items and silent not in items:
+    if _BARGE in items and _SILENT not in items:
         yield Violation(
             _CAPABILITIES_FIELD,
             "BARGE_WITHOUT_SILENT_MONITOR",
@@ -101,7 +120,7 @@ def _wrong_items(items: Sequence[int]) -> Iterator[Violation]:
     found = 0
     for index, item in enumerate(items):
         field = f"{_CAPABILITIES_FIELD}[{index}]"
-        if item not in _CAPABILITIES:
+        if item not in _KNOWN_CAPABILITIES:
             known = "MONITOR_CAPABILITY_SILENT_MONITOR or MONITOR_CAPABILITY_BARGE"
             yield Violation(field, "UNKNOWN_VALUE", f"must be {known}")
         elif item in seen:
