@@ -116,7 +116,7 @@ QUOTA_RESULTS := .tools/quota.json
 
 .PHONY: bench-quota
 bench-quota: setup .tools/plot/stamp ## play pacing and fairness beside boto3's retry modes (needs redis-server), draw docs/quota-*.svg
-	$(PY) benchmarks/quota/compare.py --json $(QUOTA_RESULTS) $(ARGS)
+	$(PY) benchmarks/quota/compare.py --json $(QUOTA_RESULTS) --document docs/quota.md $(ARGS)
 	.tools/plot/bin/python benchmarks/quota/plot.py $(QUOTA_RESULTS) docs
 
 .PHONY: clean

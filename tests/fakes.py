@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from botocore.credentials import ReadOnlyCredentials
 from monitor_contact_service.core.command import MonitoringSession
-from monitor_contact_service.core.failures import Failure
+from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.work import Work
 
 SESSION = MonitoringSession(contact_id="session", contact_arn="arn:session", aws_request_id="aws-1")
@@ -62,6 +62,49 @@ class FreeTokens:
     def hold_seconds(self) -> float:
         """Return 0."""
         return 0.0
+
+
+class ReadableTokens(FreeTokens):
+    """A quota without end that shows what it is told to: a configured rate of 2/s, shared or not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit = 2.0
+        self.shared = True
+
+    def rate(self) -> float:
+        """Return a third of the quota when it is not shared."""
+        return self.limit if self.shared else self.limit / 3
+
+    def tokens(self) -> float:
+        """Return 4."""
+        return 4.0
+
+
+@dataclass
+class FakeObserver:
+    """Remembers what admission tells: the waits of admitted calls, the reasons of refusals, the rest by number."""
+
+    waits: list[float] = field(default_factory=list)
+    refusals: list[Reason] = field(default_factory=list)
+    left: int = 0
+    throttles: int = 0
+
+    def admitted(self, wait_seconds: float) -> None:
+        """Remember the wait, in seconds."""
+        self.waits.append(wait_seconds)
+
+    def refused(self, reason: Reason) -> None:
+        """Remember the reason."""
+        self.refusals.append(reason)
+
+    def abandoned(self) -> None:
+        """Count it."""
+        self.left += 1
+
+    def throttled(self) -> None:
+        """Count it."""
+        self.throttles += 1
 
 
 @dataclass

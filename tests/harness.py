@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc.aio
-from fakes import FakeCredentials
+from fakes import FakeCredentials, FakeObserver
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
 from monitor_contact_service import server as grpc_server
-from monitor_contact_service.admission import Admission
+from monitor_contact_service.admission import Admission, AdmissionObserver
 from monitor_contact_service.attempts import Attempts, Transport
 from monitor_contact_service.aws import Endpoint
 from monitor_contact_service.connect import Connect, CredentialSource, open_http
@@ -77,6 +77,7 @@ async def serving(
     caller_of: Callable[[Any], str] = lambda _: ANONYMOUS,
     tokens: TokenSource | None = None,
     outage: Outage | None = None,
+    observer: AdmissionObserver | None = None,
 ) -> AsyncIterator[Service]:
     """Yield the service over `transport`: the real one of `connect_to`, or a fake. `sleep` waits between attempts."""
     settings = settings or Settings(**UNPACED)
@@ -95,6 +96,7 @@ async def serving(
         outage=outage,
         limits=settings.limits,
         call_seconds=median,
+        observer=observer or FakeObserver(),
         clock=time.monotonic,
         draw=random.random,
     )

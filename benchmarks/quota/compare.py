@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from tables import Results, details_table, real_time_table, refusal_verdict, rep
 
 PACKAGES = ("boto3", "grpcio", "aiohttp", "uvloop")
 QUICK_SEEDS = 2
+MARKS = ("<!-- results: written by make bench-quota -->\n", "<!-- end of results -->\n")
 
 
 def main() -> int:
@@ -37,15 +38,31 @@ def main() -> int:
         sys.stderr.write(f"quota: {error}\n")
         return 2
     judged = [*verdicts(scenarios, results), refusal_verdict(refusal_seconds())]
-    print(_machine(), "", *success_table(scenarios, results), "", *replicas_table(scenarios, results), "", sep="\n")
+    tables = [success_table(scenarios, results), replicas_table(scenarios, results)]
     if arguments.details:
-        print(*details_table(scenarios, results), "", sep="\n")
+        tables.append(details_table(scenarios, results))
+    if arguments.real_time:
+        tables.append(real_time_table(real_time.play_all()))
+    text = "\n".join([_machine(), "", *(f"- {line}" for _, line in judged), *(_block(table) for table in tables)])
+    print(text)
     if arguments.json:
         Path(arguments.json).write_text(_as_json(results))
-    if arguments.real_time:
-        print(*real_time_table(real_time.play_all()), "", sep="\n")
-    print(*(line for _, line in judged), sep="\n")
+    if arguments.document:
+        _write(Path(arguments.document), text)
     return 1 if arguments.check and not all(met for met, _ in judged) else 0
+
+
+def _block(table: Iterable[str]) -> str:
+    return "\n".join(["", *table])
+
+
+def _write(document: Path, text: str) -> None:
+    """Put the text between the marks of a document."""
+    before, begin, rest = document.read_text().partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not begin or not end:
+        raise SystemExit(f"quota: {document} has no marks {MARKS[0].strip()} and {MARKS[1].strip()}")
+    document.write_text(f"{before}{begin}{text}\n{end}{after}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -58,6 +75,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--details", action="store_true", help="print waits, fairness and late answers too")
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[scenario.name for scenario in SCENARIOS])
     parser.add_argument("--processes", type=int, default=os.cpu_count(), help="to play in (default: one per core)")
+    parser.add_argument("--document", metavar="FILE", help="write what is printed between the marks of this file")
     parser.add_argument("--json", metavar="FILE", help="write all figures, for plot.py")
     arguments = parser.parse_args()
     if arguments.check and arguments.quick:

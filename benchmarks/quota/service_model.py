@@ -19,6 +19,7 @@ from monitor_contact_service.core.fairness import FairQueue
 from monitor_contact_service.core.latency import MedianSeconds
 from monitor_contact_service.core.outage import Outage
 from monitor_contact_service.core.work import Work
+from monitor_contact_service.metrics import Metrics
 from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.settings import Settings
 from monitor_contact_service.turns import TokenSource, Turns
@@ -106,7 +107,13 @@ def compose(
         draw=draws.random,
     )
     admission = Admission(
-        turns=turns, outage=outage, limits=SETTINGS.limits, call_seconds=call_seconds, clock=clock, draw=draws.random
+        turns=turns,
+        outage=outage,
+        limits=SETTINGS.limits,
+        call_seconds=call_seconds,
+        observer=Metrics(),
+        clock=clock,
+        draw=draws.random,
     )
     attempts = Attempts(
         transport=transport,

@@ -105,7 +105,7 @@ def verdicts(scenarios: Sequence[Scenario], results: Results) -> Iterator[tuple[
                 key=lambda result: result.groups[bar.group].success,
             )
             others = f"{_share(best.groups[bar.group].success)}, {best.load.throttled:.0%} 429s ({best.policy})"
-            yield met, f"{_word(met)}  {bar.title}: {found}; wanted {wanted}; best boto3 mode {others}"
+            yield met, f"{_word(met)}: {bar.title}: {found}; wanted {wanted}; best boto3 mode {others}"
 
 
 def _replicas_verdict(scenario: Scenario, results: Results) -> tuple[bool, str]:
@@ -114,7 +114,7 @@ def _replicas_verdict(scenario: Scenario, results: Results) -> tuple[bool, str]:
     throttled = shared.load.throttled_attempts
     met = abs(alone - together) <= REPLICAS_MOST_DIFFERENCE and not throttled
     return met, (
-        f"{_word(met)}  3 replicas over Redis, {scenario.title}: {_share(together)}, {throttled} 429s; wanted within "
+        f"{_word(met)}: 3 replicas over Redis, {scenario.title}: {_share(together)}, {throttled} 429s; wanted within "
         f"{REPLICAS_MOST_DIFFERENCE} of one process, {_share(alone)}, no 429; split statically {_share(apart)}"
     )
 
@@ -125,7 +125,7 @@ def refusal_verdict(seconds: Sequence[float]) -> tuple[bool, str]:
     met = p99 < REFUSAL_LIMIT_SECONDS
     median = seconds[len(seconds) // 2]
     return met, (
-        f"{_word(met)}  time to refuse, full queue, real time: median {median * 1000:.3f} ms, p99 {p99 * 1000:.3f} ms; "
+        f"{_word(met)}: time to refuse, full queue, real time: median {median * 1000:.3f} ms, p99 {p99 * 1000:.3f} ms; "
         f"wanted below {REFUSAL_LIMIT_SECONDS * 1000:g} ms"
     )
 
@@ -135,7 +135,7 @@ def _met(bar: Bar, ours: Result) -> bool:
 
 
 def _word(met: bool) -> str:  # noqa: FBT001 - private
-    return "met   " if met else "MISSED"
+    return "met" if met else "**missed**"
 
 
 def _success(results: Results, scenario: Scenario, policy: str, group: str) -> str:

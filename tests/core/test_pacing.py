@@ -208,6 +208,17 @@ def test_a_share_is_rounded_down_to_whole_tokens(replicas: int, share: Quota) ->
     assert _QUOTA.share(replicas) == share
 
 
+def test_reading_pace_and_tokens_changes_nothing() -> None:
+    """Whoever shows them, and how often, has no part in when the next request leaves."""
+    pacer, now = _idle()
+    _take_at_once(pacer, now)
+    pacer.throttled(now, 2.0)
+    before = vars(pacer).copy()
+    readings = [(pacer.rate(now + later), pacer.tokens(now + later)) for later in (0.5, 2.5, 6.0, 20.0)]
+    assert vars(pacer) == before
+    assert len(set(readings)) == 4
+
+
 # What another pacer reported.
 
 

@@ -75,6 +75,7 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
         "MONITOR_CONTACT_DRAIN_SECONDS": "-0.5",
         "MONITOR_CONTACT_MAX_CONNECTION_AGE_SECONDS": "0",
         "MONITOR_CONTACT_REFLECTION": "maybe",
+        "MONITOR_CONTACT_METRICS_LISTEN": "9090",
         "MONITOR_CONTACT_LOG_LEVEL": "chatty",
         "MONITOR_CONTACT_LOG_FORMAT": "xml",
         "MONITOR_CONTACT_SETTINGS_FILE": "/nonexistent/settings",
@@ -116,6 +117,18 @@ async def test_a_taken_port_is_named(simulator: Simulator, taken_port: int) -> N
     assert ended.exit_code == 1
     assert f"monitor-contact: cannot listen on 127.0.0.1:{taken_port}: " in ended.err
     assert "MONITOR_CONTACT_LISTEN" in ended.err
+    assert "Traceback" not in ended.err
+
+
+async def test_a_taken_metrics_port_is_named_before_calls_are_taken(simulator: Simulator, taken_port: int) -> None:
+    """Nobody has been served when it gives up: exit code 1, and the variable in one line."""
+    environment = {**simulator.environment, "MONITOR_CONTACT_LISTEN": "127.0.0.1:0"}
+    metrics = {"MONITOR_CONTACT_METRICS_LISTEN": f"127.0.0.1:{taken_port}"}
+    ended = await run("serve", environment={**environment, **metrics})
+    assert ended.exit_code == 1
+    assert f"monitor-contact: cannot listen on 127.0.0.1:{taken_port}: " in ended.err
+    assert "MONITOR_CONTACT_METRICS_LISTEN" in ended.err
+    assert '"listening"' not in ended.err
     assert "Traceback" not in ended.err
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+import aiohttp
 import pytest
 from e2e.answers import Answer, Caller, calling
 from e2e.processes import ServiceProcess, serve, until
@@ -56,6 +57,19 @@ class Replicas:
                 if answer.status == wanted:
                     break
 
+    async def quota_shared(self) -> list[float]:
+        """Return what each replica's metric says of it."""
+        return [await _metric(service, "monitor_contact_quota_shared") for service in self.services]
+
+
+async def _metric(service: ServiceProcess, name: str) -> float:
+    """Return the value of a metric without labels."""
+    address = (await service.running.logged("metrics served"))["address"]
+    async with aiohttp.request("GET", f"http://{address}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    (value,) = (line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} "))
+    return float(value)
+
 
 @asynccontextmanager
 async def _replicas(redis_url: str) -> AsyncIterator[Replicas]:
@@ -68,6 +82,7 @@ async def _replicas(redis_url: str) -> AsyncIterator[Replicas]:
             "MONITOR_CONTACT_QUOTA_BURST": str(BURST),
             "MONITOR_CONTACT_QUOTA_URL": redis_url,
             "MONITOR_CONTACT_QUOTA_REPLICAS": str(REPLICAS),
+            "MONITOR_CONTACT_METRICS_LISTEN": "127.0.0.1:0",
         }
         started = [serve(simulator.environment, quota=quota) for _ in range(REPLICAS)]
         services = [await stack.enter_async_context(each) for each in started]
@@ -89,7 +104,7 @@ async def test_replicas_together_keep_to_one_quota_and_waste_none_of_it(redis_se
 
 
 async def test_a_lost_redis_costs_no_call_and_is_told(redis_server: RedisServer, tell: Tell) -> None:
-    """Killed under load: each replica goes on at its share, says so in health and log, and shares again by itself."""
+    """Killed under load: each goes on at its share, says so in health, log and metric, and shares again by itself."""
     with redis_server:
         async with _replicas(redis_server.url) as replicas:
             await replicas.quota_health(HealthCheckResponse.SERVING)
@@ -105,9 +120,11 @@ async def test_a_lost_redis_costs_no_call_and_is_told(redis_server: RedisServer,
                 assert lost["level"] == "warning"
                 assert lost["rate"] == pytest.approx(RATE / REPLICAS)
             await replicas.quota_health(HealthCheckResponse.NOT_SERVING)
+            assert await replicas.quota_shared() == [0, 0, 0]
             assert (await replicas.callers[0].health.Check(HealthCheckRequest(service="readiness"))).status == 1
             redis_server.start()
             await replicas.quota_health(HealthCheckResponse.SERVING)
+            assert await replicas.quota_shared() == [1, 1, 1]
             assert await replicas.herd(20, 20, 20) == {"OK": 60}
             assert replicas.throttled() == 0
             tell(f"{len(replicas.simulator.calls('MonitorContact'))} calls, 0 of them refused for rate")

@@ -39,6 +39,7 @@ _DEFAULTS = {
     "drain_seconds": 40,
     "max_connection_age_seconds": 30,
     "reflection": "auto",
+    "metrics_listen": "",
     "log_level": "info",
     "log_format": "json",
     "settings_file": "",
@@ -103,6 +104,7 @@ def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, 
         ("drain_seconds", "0", 0),
         ("max_connection_age_seconds", "1", 1),
         ("reflection", "off", "off"),
+        ("metrics_listen", "[::]:9090", "[::]:9090"),
         ("log_level", "debug", "debug"),
         ("log_format", "text", "text"),
     ],
@@ -176,6 +178,9 @@ def test_every_field_is_read_from_its_variable(
         ("max_connection_age_seconds", "0"),
         ("max_connection_age_seconds", "86401"),
         ("reflection", "yes"),
+        ("metrics_listen", "9090"),
+        ("metrics_listen", "127.0.0.1"),
+        ("metrics_listen", "127.0.0.1:65536"),
         ("log_level", "INFORMATION"),
         ("log_format", "xml"),
         ("max_in_flight", ""),
@@ -196,6 +201,20 @@ def test_a_default_deadline_above_the_longest_is_refused(environment: pytest.Mon
     assert problem == (
         "MONITOR_CONTACT_DEFAULT_DEADLINE_SECONDS: must be at most MONITOR_CONTACT_MAX_DEADLINE_SECONDS (5)"
     )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]"])  # noqa: S104 - plain numbers, for Prometheus
+def test_metrics_on_the_port_of_the_api_are_refused(environment: pytest.MonkeyPatch, host: str) -> None:
+    """Whatever the host: one of the two could not listen, or a caller would reach the wrong one."""
+    environment.setenv("MONITOR_CONTACT_METRICS_LISTEN", f"{host}:50051")
+    assert _problems() == ["MONITOR_CONTACT_METRICS_LISTEN: must have another port than MONITOR_CONTACT_LISTEN (50051)"]
+
+
+def test_metrics_are_served_where_the_operator_says_or_nowhere() -> None:
+    """Nowhere by default; any address will do, and two ports chosen by the system are never the same."""
+    assert Settings().metrics_address is None
+    settings = Settings(listen="127.0.0.1:0", metrics_listen="[::]:0")
+    assert settings.metrics_address == Address("::", 0)
 
 
 def test_all_faults_are_reported_at_once(environment: pytest.MonkeyPatch) -> None:

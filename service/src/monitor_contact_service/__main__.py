@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ import uvloop
 
 from . import server as grpc_server
 from . import simulator
-from .admission import Admission
+from .admission import Admission, AdmissionObserver
 from .attempts import Attempts
 from .aws import Credentials, Endpoint, new_session, resolve_endpoint
 from .cli import main
@@ -35,6 +35,7 @@ from .exits import EXIT_INTERRUPTED, CannotStartError
 from .handler import ANONYMOUS, Deadlines, MonitorContactHandler
 from .health import Health
 from .idempotency import Idempotency
+from .metrics import Metrics, served
 from .quota import LocalQuota
 from .quota_url import quota_scope
 from .reflection import Reflection
@@ -138,10 +139,13 @@ async def _serve(settings: Settings, endpoint: Endpoint, credentials: Credential
     async with (
         open_http(endpoint, max_connections=settings.max_in_flight) as http,
         _tokens(settings, endpoint.region) as tokens,
+        AsyncExitStack() as listeners,
     ):
+        metrics = Metrics()
         connect = Connect(endpoint=endpoint, credentials=credentials, http=http)
         call_seconds = MedianSeconds()
-        admission = _admission(settings, tokens, call_seconds)
+        admission = _admission(settings, tokens, call_seconds, metrics)
+        metrics.watch(tokens, admission)
         idempotency = Idempotency(clock=time.monotonic)
         handler = MonitorContactHandler(
             caller_of=lambda _: ANONYMOUS,
@@ -162,6 +166,9 @@ async def _serve(settings: Settings, endpoint: Endpoint, credentials: Credential
         health = Health([grpc_server.SERVICE])
         reflection = Reflection(grpc_server.services()) if settings.serves_reflection else None
         server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection)
+        if settings.metrics_address is not None:
+            metrics_address = listeners.enter_context(served(metrics, settings.metrics_address))
+            _log.info("metrics served", extra=fields(address=str(metrics_address)))
         address = grpc_server.listen(server, settings.address)
         await server.start()
         health.set_alive()
@@ -203,7 +210,9 @@ async def _tokens(settings: Settings, region: str) -> AsyncIterator[LocalQuota |
         yield shared
 
 
-def _admission(settings: Settings, tokens: TokenSource, call_seconds: MedianSeconds) -> Admission:
+def _admission(
+    settings: Settings, tokens: TokenSource, call_seconds: MedianSeconds, observer: AdmissionObserver
+) -> Admission:
     outage = Outage()
     turns = Turns(
         tokens=tokens,
@@ -218,6 +227,7 @@ def _admission(settings: Settings, tokens: TokenSource, call_seconds: MedianSeco
         outage=outage,
         limits=settings.limits,
         call_seconds=call_seconds,
+        observer=observer,
         clock=time.monotonic,
         draw=random.random,
     )

@@ -4,16 +4,33 @@ The first turn and each further one are asked for here and waited for in `turns`
 here, so that pace and probes follow it. Sending is the matter of `attempts`.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Self
+from typing import Protocol, Self
 
 from .core import chance, retry
-from .core.failures import Failure
+from .core.failures import Failure, Reason
 from .core.latency import MedianSeconds
 from .core.outage import Outage
 from .core.work import Work
 from .turns import Turns
+
+
+class AdmissionObserver(Protocol):
+    """Is told what becomes of each call that asks for its first turn, and of 429s."""
+
+    def admitted(self, wait_seconds: float) -> None:
+        """Note that a call has got its first turn after this time."""
+
+    def refused(self, reason: Reason) -> None:
+        """Note that a call gets none."""
+
+    def abandoned(self) -> None:
+        """Note that a call has been left by its callers before it."""
+
+    def throttled(self) -> None:
+        """Note that Connect has refused an attempt for rate."""
 
 
 class Admission:
@@ -24,6 +41,7 @@ class Admission:
         outage: what is known of Connect's health; shared with `turns`.
         limits: bounds of memory; the deadlines of the calls bind first.
         call_seconds: what a call usually takes.
+        observer: is told what happens.
         clock: monotonic seconds.
         draw: uniform in [0, 1).
     """
@@ -35,17 +53,24 @@ class Admission:
         outage: Outage,
         limits: chance.Limits,
         call_seconds: MedianSeconds,
+        observer: AdmissionObserver,
         clock: Callable[[], float],
         draw: Callable[[], float],
     ) -> None:
         self.turns = turns
         self.outage = outage
+        self.observer = observer
         self._limits = limits
         self._call_seconds = call_seconds
         self._clock = clock
         self._draw = draw
         self._in_flight = 0
         self._closed = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls wait for a turn or are under way."""
+        return self._in_flight
 
     def place(self, caller: str, work: Work) -> "Place":
         """Return the place of `work`, to be held while it is done; entering it waits for the first turn."""
@@ -66,7 +91,7 @@ class Admission:
         crowd = chance.Crowd(self.turns.waiting_of(caller), self.turns.waiting, self._in_flight)
         self._in_flight += 1
         try:
-            return await self._turn(caller, work, crowd)
+            return await self._first_turn(caller, work, crowd)
         except BaseException:
             self._in_flight -= 1
             raise
@@ -83,6 +108,19 @@ class Admission:
         """Return when a call that came now could be sent: after the hold, the queue and the next probe."""
         probe = self.outage.probe_seconds(self._clock())
         return max(probe, self.turns.start_seconds(caller, deadline, again=False))
+
+    async def _first_turn(self, caller: str, work: Work, crowd: chance.Crowd) -> bool:
+        asked = self._clock()
+        try:
+            probe = await self._turn(caller, work, crowd)
+        except Failure as failure:
+            self.observer.refused(failure.reason)
+            raise
+        except asyncio.CancelledError:
+            self.observer.abandoned()
+            raise
+        self.observer.admitted(self._clock() - asked)
+        return probe
 
     async def _turn(self, caller: str, work: Work, crowd: chance.Crowd | None) -> bool:
         """Wait for a turn that comes in time, or raise the Failure that says why none does.
@@ -152,6 +190,7 @@ class Place(AbstractAsyncContextManager["Place"]):
             case retry.RetryClass.TRANSIENT:
                 turns.failed(failure, probe=probe)
             case retry.RetryClass.THROTTLED:
+                self._admission.observer.throttled()
                 turns.throttled(failure.retry_after_seconds)
                 if probe:
                     turns.undecided()

@@ -1,6 +1,7 @@
 """The quota of a single replica: its own pacer, read by a clock. What is shared between replicas stands elsewhere."""
 
 from collections.abc import Callable
+from typing import Final
 
 from .core.pacing import Pacer, Quota
 
@@ -14,7 +15,11 @@ class LocalQuota:
         clock: monotonic seconds.
     """
 
+    # There is no store to lose.
+    shared: Final = True
+
     def __init__(self, quota: Quota, *, replicas: int = 1, clock: Callable[[], float]) -> None:
+        self.limit = quota.rate  # of all replicas together, as configured
         self._clock = clock
         self._pacer = Pacer(quota.share(replicas), clock())
         self.on_change: Callable[[], None] = _nobody_listens
@@ -43,8 +48,17 @@ class LocalQuota:
         """Return what is left of the hold after a 429, 0 if there is none."""
         return self._pacer.hold_seconds(self._clock())
 
+    def rate(self) -> float:
+        """Return the present pace of this replica in requests per second; only reads."""
+        return self._pacer.rate(self._clock())
+
+    def tokens(self) -> float:
+        """Return how many tokens are left; only reads."""
+        return self._pacer.tokens(self._clock())
+
     def change(self, quota: Quota, replicas: int) -> None:
         """Follow a new configured quota from the next token on."""
+        self.limit = quota.rate
         self._pacer.change(quota.share(replicas), self._clock())
         self.on_change()
 

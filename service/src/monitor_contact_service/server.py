@@ -20,6 +20,7 @@ from .reflection import Reflection
 from .settings import Address, Settings
 
 SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContactService"].full_name
+_UNBOUNDED: Final = 2**31 - 1  # the largest channel argument
 _HEALTH: Final = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -66,6 +67,10 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
         # Bounds rapid reset (CVE-2023-44487). Further calls of a connection wait in the client; those that come before
         # it has heard of the limit are refused unsent, which every gRPC client with a retry policy repeats (measured).
         ("grpc.max_concurrent_streams", 100),
+        # With some thousand calls in flight gRPC by itself cancels new ones at random, without a reason (measured: the
+        # first between 1,900 and 2,500). How many there may be decides `admission`, which says why.
+        ("grpc.server.max_pending_requests", _UNBOUNDED),
+        ("grpc.server.max_pending_requests_hard_limit", _UNBOUNDED),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_seconds * 1000)),
         # Longer than any deadline, or calls end with a bare UNAVAILABLE "max connection age".
         ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000)),

@@ -121,6 +121,11 @@ class Settings(BaseSettings):
     reflection: Literal["auto", "on", "off"] = Field(
         default="auto", description="gRPC server reflection; auto: on while listening on loopback"
     )
+    metrics_listen: str = Field(
+        default="",
+        description="host:port where Prometheus reads the metrics, over plain HTTP; empty: nowhere. They name no "
+        "contact, user or caller",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
     )
@@ -139,6 +144,13 @@ class Settings(BaseSettings):
                 "must be a loopback address such as 127.0.0.1:50051: the service cannot identify its callers yet, so "
                 "any other address would let everybody on the network listen in on customers"
             )
+        return value
+
+    @field_validator("metrics_listen")
+    @classmethod
+    def _address_or_nothing(cls, value: str) -> str:
+        if value:
+            parse_address(value)
         return value
 
     @field_validator("quota_url")
@@ -163,6 +175,14 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _ports_differ(self) -> "Settings":
+        if self.metrics_address is not None and self.metrics_address.port == self.address.port != 0:
+            raise ValueError(
+                f"{PREFIX}METRICS_LISTEN: must have another port than {PREFIX}LISTEN ({self.address.port})"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _share_is_known(self) -> "Settings":
         if self.redis is not None and "quota_replicas" not in self.model_fields_set:
             raise ValueError(
@@ -175,6 +195,11 @@ class Settings(BaseSettings):
     def address(self) -> Address:
         """Where to listen."""
         return parse_address(self.listen)
+
+    @property
+    def metrics_address(self) -> Address | None:
+        """Where the metrics are served; None for nowhere."""
+        return parse_address(self.metrics_listen) if self.metrics_listen else None
 
     @property
     def quota(self) -> Quota:

@@ -150,6 +150,19 @@ class SharedQuota:
         """Return what is left of the hold after a 429, 0 if there is none."""
         return self._pacer.hold_seconds(self._clock())
 
+    @property
+    def limit(self) -> float:
+        """The configured quota of all replicas together, in requests per second."""
+        return self._reservations.quota.rate
+
+    def rate(self) -> float:
+        """Return the present pace in requests per second, of all replicas or, if not shared, of this; only reads."""
+        return self._pacer.rate(self._clock())
+
+    def tokens(self) -> float:
+        """Return how many tokens are left; if shared, Redis said so last and others may have taken some. Only reads."""
+        return self._pacer.tokens(self._clock())
+
     def change(self, quota: Quota, replicas: int) -> None:
         """Follow a new configured quota from the next token on."""
         self._reservations.quota, self._reservations.replicas = quota, replicas

@@ -64,6 +64,7 @@ class Pacer:
 
     The state is GCRA's theoretical arrival time: `tat - now` is what has been taken and not yet earned again. The pace
     is brought up to `now` by each call; the time since the call before counts at the old pace, which is never too much.
+    `rate` and `tokens` only read: they may be called from another thread, and are then a moment old at worst.
 
     Args:
         quota: as configured.
@@ -85,12 +86,11 @@ class Pacer:
 
     def rate(self, now: float) -> float:
         """Return the present pace in requests per second: 0.995 x the quota's rate, or less after a 429."""
-        self._advance(now)
-        return self._rate
+        climbed = CLIMB_PER_SECOND * max(0.0, now - self._hold_until)
+        return self._quota.pace * min(1.0, self._cut_share + climbed)
 
     def tokens(self, now: float) -> float:
         """Return how many tokens are left, as a fraction; a hold is not counted."""
-        self._advance(now)
         return max(0.0, self._quota.depth - max(0.0, self._tat - now) * self._rate)
 
     def wait_seconds(self, now: float) -> float:
@@ -159,8 +159,7 @@ class Pacer:
 
     def _advance(self, now: float) -> None:
         """Bring the pace up to `now`; what has been taken and not earned again stays the same number of tokens."""
-        climbed = CLIMB_PER_SECOND * max(0.0, now - self._hold_until)
-        rate = self._quota.pace * min(1.0, self._cut_share + climbed)
+        rate = self.rate(now)
         if rate != self._rate:
             self._tat = now + max(0.0, self._tat - now) * self._rate / rate
             self._rate = rate
