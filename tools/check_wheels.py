@@ -16,27 +16,34 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Imports every module of the packages in argv from the environment alone, warnings being errors.
+# Imports every module of the package argv[1] but those that follow, from the environment alone, warnings being errors.
 IMPORT_ALL = """
 import importlib, pkgutil, sys
-for name in sys.argv[1:]:
-    package = importlib.import_module(name)
-    assert package.__file__.startswith(sys.prefix), package.__file__
-    for module in pkgutil.walk_packages(package.__path__, name + "."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+name, *left_out = sys.argv[1:]
+package = importlib.import_module(name)
+assert package.__file__.startswith(sys.prefix), package.__file__
+for module in pkgutil.walk_packages(package.__path__, name + "."):
+    if not module.name.endswith("__main__") and module.name not in left_out:
+        importlib.import_module(module.name)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """What one wheel is expected to hold and to do."""
+    """What one wheel is expected to hold and to do.
+
+    Args:
+        extra: installed after the rest was seen to work without it.
+        extra_modules: those that need it.
+    """
 
     distribution: str
     package: str
     files: Sequence[str]
     needs: Sequence[str] = ()
     commands: Sequence[Sequence[str]] = ()
+    extra: str = ""
+    extra_modules: Sequence[str] = ()
 
 
 V1 = "monitor_contact/v1/monitor_contact"
@@ -58,6 +65,8 @@ WHEELS = (
         ("monitor_contact_service/py.typed", "monitor_contact_service/simulator/default_world.toml"),
         needs=("monitor_contact_proto",),
         commands=(("monitor-contact", "--version"), ("monitor-contact", "simulate", "--print-world")),
+        extra="redis",
+        extra_modules=("monitor_contact_service.redis_script",),
     ),
 )
 
@@ -83,10 +92,18 @@ def _check(wheel: Wheel, dist: Path) -> None:
     _check_files(wheel, _file(dist, wheel.distribution))
     with tempfile.TemporaryDirectory() as folder:
         environment = Path(folder) / "environment"
-        _install(environment, [_file(dist, name) for name in (*wheel.needs, wheel.distribution)])
-        _run(environment / "bin" / "python", "-I", "-W", "error", "-c", IMPORT_ALL, wheel.package)
+        files = [str(_file(dist, name)) for name in (*wheel.needs, wheel.distribution)]
+        _install(environment, files)
+        _import(environment, wheel.package, *wheel.extra_modules)
         for name, *options in wheel.commands:
             _run(environment / "bin" / name, *options)
+        if wheel.extra:
+            _install(environment, [*files[:-1], f"{files[-1]}[{wheel.extra}]"])
+            _import(environment, wheel.package)
+
+
+def _import(environment: Path, *arguments: str) -> None:
+    _run(environment / "bin" / "python", "-I", "-W", "error", "-c", IMPORT_ALL, *arguments)
 
 
 def _file(dist: Path, distribution: str) -> Path:
@@ -104,12 +121,12 @@ def _check_files(wheel: Wheel, file: Path) -> None:
         raise WheelError(f"{file.name}: missing {missing}, should not be there {strange}")
 
 
-def _install(environment: Path, wheels: Sequence[Path]) -> None:
+def _install(environment: Path, wheels: Sequence[str]) -> None:
     constraints = environment.with_name("constraints.txt")
     constraints.write_text("".join(f"{line}\n" for line in _locked_versions()), "utf-8")
     uv, python = os.environ.get("UV"), environment / "bin" / "python"
     if uv:
-        _run(uv, "venv", "-q", "--python", sys.executable, environment)
+        _run(uv, "venv", "-q", "--allow-existing", "--python", sys.executable, environment)
         _run(uv, "pip", "install", "-q", "--python", python, "-c", constraints, *wheels)
     else:
         _run(sys.executable, "-m", "venv", environment)

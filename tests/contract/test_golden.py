@@ -17,7 +17,8 @@ from botocore.model import ServiceModel, StructureShape
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet
 from monitor_contact_service.core import validation
 from monitor_contact_service.core.failures import Reason
-from monitor_contact_service.status import DOMAIN, TABLE, Advice
+from monitor_contact_service.reasons import TABLE, Advice
+from monitor_contact_service.status import DOMAIN
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from monitor_contact_service.core.command import Capability, MonitorCommand, MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.wire import ANSWER_MAX_BYTES, Answer, encode, read_answer
-from monitor_contact_service.status import TABLE
+from monitor_contact_service.reasons import TABLE
 
 # Connect's error names: name -> reason, whatever the status.
 _NAMES = {

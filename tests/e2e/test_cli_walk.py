@@ -8,8 +8,8 @@ import grpc
 import harness
 import pytest
 from e2e.processes import ServiceProcess, SimulatorProcess, free_port, run, serve, simulate
+from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.simulator import default_world
-from monitor_contact_service.status import TABLE
 
 WORLD = default_world()
 VALID: Mapping[str, str] = {

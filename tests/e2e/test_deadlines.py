@@ -16,8 +16,8 @@ import pytest
 from e2e.answers import Answer, Caller, calling, upstream_token, valid
 from e2e.processes import ServiceProcess, SimulatorProcess, serve, simulate, until
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
+from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.simulator import GARBAGE, Fault, Simulator
-from monitor_contact_service.status import TABLE
 
 OUTLIVES_SECONDS = 0.05
 TRIES = 3

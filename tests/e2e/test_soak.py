@@ -23,8 +23,8 @@ from monitor_contact_service.core.validation import (
     INSTANCE_ID_MAX_CHARACTERS,
     USER_ID_MAX_CHARACTERS,
 )
+from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.simulator import Fault, Simulator
-from monitor_contact_service.status import TABLE
 
 VALID_CALLS = 10_000
 RANDOM_CALLS = 10_000

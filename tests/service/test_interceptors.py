@@ -23,8 +23,8 @@ from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceSer
 from monitor_contact_service import server as grpc_server
 from monitor_contact_service.core.failures import Failure, Reason, Violation
 from monitor_contact_service.health import Health
+from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.settings import Settings
-from monitor_contact_service.status import TABLE
 from monitor_contact_service.telemetry import JsonFormatter
 
 if TYPE_CHECKING:

@@ -14,13 +14,13 @@ import pytest
 from fakes import FakeClock, FakeTransport, ReadableTokens
 from harness import CONTACT_ID, INSTANCE_ID, USER_ID, Service, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
+from monitor_contact_service.address import Address
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.outage import Outage
 from monitor_contact_service.core.pacing import Quota
 from monitor_contact_service.exits import EXIT_FAILED, CannotStartError
 from monitor_contact_service.metrics import Metrics, served
 from monitor_contact_service.quota import LocalQuota
-from monitor_contact_service.settings import Address
 from prometheus_client.parser import text_string_to_metric_families
 
 LOOPBACK = Address("127.0.0.1", 0)

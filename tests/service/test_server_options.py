@@ -14,9 +14,10 @@ from harness import UNPACED, Service, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceServicer, MonitorContactServiceStub
 from monitor_contact_service import server as grpc_server
+from monitor_contact_service.address import parse_address
 from monitor_contact_service.health import Health
 from monitor_contact_service.server import PortTakenError
-from monitor_contact_service.settings import Settings, parse_address
+from monitor_contact_service.settings import Settings
 
 if TYPE_CHECKING:
     from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub

@@ -7,17 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from monitor_contact_service.address import Address, parse_address
 from monitor_contact_service.core.chance import Limits
 from monitor_contact_service.core.pacing import Quota
+from monitor_contact_service.environment import read_settings
 from monitor_contact_service.settings import (
     RELOADABLE,
-    Address,
     ConfigurationError,
     Settings,
     default_text,
-    parse_address,
     printable,
-    read_settings,
     variable,
 )
 from pydantic import SecretStr, ValidationError

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_contact_service import status
 from monitor_contact_service.core.failures import Failure, Reason, Violation
-from monitor_contact_service.status import DETAILS_MAX_BYTES, TABLE, Advice, Refusal
+from monitor_contact_service.reasons import TABLE, Advice
+from monitor_contact_service.status import DETAILS_MAX_BYTES, Refusal
 
 # The contract's table: reason -> code.
 _CODES = {

@@ -23,6 +23,7 @@ import uvloop
 
 from . import server as grpc_server
 from . import simulator
+from .address import Address, parse_address
 from .admission import Admission, AdmissionObserver
 from .attempts import Attempts
 from .aws import Credentials, Endpoint, new_session, resolve_endpoint
@@ -31,6 +32,7 @@ from .connect import Connect, open_http
 from .core.fairness import FairQueue
 from .core.latency import MedianSeconds
 from .core.outage import Outage
+from .environment import read_settings
 from .exits import EXIT_INTERRUPTED, CannotStartError
 from .handler import ANONYMOUS, Deadlines, MonitorContactHandler
 from .health import Health
@@ -39,16 +41,7 @@ from .metrics import Metrics, served
 from .quota import LocalQuota
 from .quota_url import quota_scope
 from .reflection import Reflection
-from .settings import (
-    RELOADABLE,
-    Address,
-    ConfigurationError,
-    Settings,
-    parse_address,
-    printable,
-    read_settings,
-    variable,
-)
+from .settings import RELOADABLE, ConfigurationError, Settings, printable, variable
 from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
 from .turns import TokenSource, Turns

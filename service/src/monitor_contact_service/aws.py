@@ -23,8 +23,9 @@ from botocore.exceptions import BotoCoreError, CredentialRetrievalError, HTTPCli
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
+from .address import Address
 from .core.wire import MONITOR_CONTACT_PATH
-from .settings import Address, ConfigurationError
+from .settings import ConfigurationError
 from .telemetry import fields
 
 _log = logging.getLogger(__name__)

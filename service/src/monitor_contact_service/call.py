@@ -19,7 +19,7 @@ from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStu
 
 from .core.failures import Reason
 from .exits import EXIT_FAILED
-from .status import TABLE
+from .reasons import TABLE
 
 _TYPE_PREFIX = "type.googleapis.com/google.rpc."
 

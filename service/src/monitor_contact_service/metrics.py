@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from .address import Address
 from .admission import Admission
 from .core.failures import Reason
 from .exits import CannotStartError
-from .settings import Address
 
 PREFIX: Final = "monitor_contact_"
 # Half a second is the time between two tokens of Connect's own quota, 60 s the longest deadline by default.

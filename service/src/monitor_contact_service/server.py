@@ -12,12 +12,13 @@ from monitor_contact.v1.monitor_contact_pb2_grpc import (
     add_MonitorContactServiceServicer_to_server,
 )
 
+from .address import Address
 from .exits import CannotStartError
 from .health import Health
 from .interceptors import CallGuard
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Reflection
-from .settings import Address, Settings
+from .settings import Settings
 
 SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContactService"].full_name
 _UNBOUNDED: Final = 2**31 - 1  # the largest channel argument

@@ -1,21 +1,16 @@
-"""The environment becomes one frozen `Settings`, read once; every fault of a bad environment is reported at once.
+"""Everything that an operator can set, as one frozen `Settings`, and what each setting may be.
 
-Only variables with the prefix MONITOR_CONTACT_ are read here; AWS's own keep AWS's names and are `aws`' matter.
+Where the values come from is the matter of `environment`; AWS's own settings keep AWS's names and are `aws`'.
 docs/configuration.md and the README's table are checked against the fields below.
 """
 
-import difflib
-import io
-import ipaddress
-import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
-from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from .address import Address, parse_address
 from .core.chance import Limits
 from .core.pacing import Quota
 from .exits import EXIT_USAGE, CannotStartError
@@ -28,42 +23,6 @@ class ConfigurationError(CannotStartError):
     """The configuration is wrong."""
 
     exit_code = EXIT_USAGE
-
-
-class Address(NamedTuple):
-    """A host, IPv6 without its brackets, and a port; port 0 lets the system choose."""
-
-    host: str
-    port: int
-
-    @property
-    def is_loopback(self) -> bool:
-        """True for `localhost` and every loopback IP address."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: str) -> Address:
-    """Return the address that `host:port` or `[ipv6]:port` names.
-
-    Raises:
-        ValueError: it does not have that form.
-    """
-    host, separator, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        separator = ""  # an IPv6 address without brackets
-    if not separator or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - TCP
-        raise ValueError("must be host:port or [ipv6]:port, for example 127.0.0.1:50051")
-    return Address(host, int(port))
 
 
 class Settings(BaseSettings):
@@ -238,31 +197,6 @@ RELOADABLE = frozenset(
 )
 
 
-def read_settings() -> Settings:
-    """Return the settings that the environment, and the file that it names, ask for.
-
-    Raises:
-        ConfigurationError: with every problem, unknown variables of our prefix included.
-    """
-    problems: list[str] = []
-    in_environment = {name.upper(): value for name, value in os.environ.items()}
-    from_file = _read_file(in_environment.get(variable("settings_file"), ""), problems)
-    problems.extend(_unknown({**from_file, **os.environ}))
-    overrides: dict[str, Any] = {
-        field: from_file[variable(field)]
-        for field in Settings.model_fields
-        if variable(field) in from_file.keys() - in_environment.keys()
-    }
-    try:
-        settings = Settings(**overrides)
-    except ValidationError as error:
-        problems.extend(_messages(error))
-    else:
-        if not problems:
-            return settings
-    raise ConfigurationError(problems)
-
-
 def variable(field: str) -> str:
     """Return the environment variable of a field of `Settings`."""
     return PREFIX + field.upper()
@@ -279,29 +213,6 @@ def printable(settings: Settings) -> Iterator[str]:
     for name in Settings.model_fields:
         value = (settings.redis or "memory://") if name == "quota_url" else getattr(settings, name)
         yield f"{variable(name)}={value}"
-
-
-def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
-    """Return the variables of a file, names in upper case; each line that is none of NAME=value is a problem."""
-    values: dict[str, str] = {}
-    if not path:
-        return values
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        problems.append(f"{variable('settings_file')}: {path}: {error.strerror}")
-        return values
-    except UnicodeDecodeError:
-        problems.append(f"{variable('settings_file')}: {path}: is not UTF-8 text")
-        return values
-    for line in parse_stream(io.StringIO(text)):
-        if line.error or (line.key is not None and line.value is None):
-            problems.append(f"{path}, line {line.original.line}: must be NAME=value")
-        elif line.key is not None and not line.key.upper().startswith(PREFIX):
-            problems.append(f"{path}, line {line.original.line}: only {PREFIX}… variables are read here")
-        elif line.key is not None and line.value is not None:
-            values[line.key.upper()] = line.value
-    return values
 
 
 def _weights(text: str) -> Mapping[str, float]:
@@ -324,22 +235,3 @@ def _weights(text: str) -> Mapping[str, float]:
             )
         weights[caller] = weight
     return weights
-
-
-def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
-    known = [variable(field) for field in Settings.model_fields]
-    for name, value in sorted(variables.items()):
-        if not name.upper().startswith(PREFIX) or name.upper() in known:
-            continue
-        if value.startswith("tcp://"):
-            # Kubernetes injects such variables for a Service named monitor-contact.
-            yield f"{name}: is not a setting; set enableServiceLinks: false in the pod"
-            continue
-        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
-        yield f"{name}: is not a setting" + (f"; did you mean {near[0]}?" if near else "")
-
-
-def _messages(error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False, include_input=False):
-        message = fault["msg"].removeprefix("Value error, ")
-        yield f"{variable(str(fault['loc'][0]))}: {message}" if fault["loc"] else message
