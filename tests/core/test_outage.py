@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_contact_service.core.failures import Reason
-from monitor_contact_service.core.outage import FAILURES_TO_OPEN, Outage
+from monitor_contact_service.core.outage import FAILURES_TO_OPEN, FIRST_PROBE_SECONDS, Outage
 
 _NOW = 1000.0
 _MIDDLE = 0.5  # the draw without any jitter
@@ -190,3 +190,13 @@ def test_recovery_is_never_more_than_one_long_interval_away(steps: list[tuple[st
         assert wait == math.inf or 0 <= wait <= 1.2
         assert 0 <= probe <= 1.2
         assert outage.reason is not None or wait == probe == 0
+
+
+def test_a_probe_that_was_not_sent_leaves_its_place_to_the_next() -> None:
+    """Its caller left in the moment of its turn: nobody waits for an answer that cannot come."""
+    outage = Outage(failures_to_open=1)
+    outage.failed(Reason.INTERNAL_SERVICE, 0.0, 0.5, probe=False)
+    assert outage.sent()
+    outage.not_sent()
+    assert outage.wait_seconds(FIRST_PROBE_SECONDS) == 0
+    assert outage.sent()

@@ -203,6 +203,20 @@ async def test_a_turn_given_in_the_moment_of_leaving_goes_to_the_next() -> None:
 
 
 @virtually
+async def test_a_probes_turn_given_in_the_moment_of_leaving_goes_to_the_next() -> None:
+    """Nothing was sent for it, so the outage does not wait for its answer: the next call is the probe."""
+    rig = Rig(quota=Quota(1000, 1000))
+    await _open_outage(rig)
+    gone, stays = rig.start("gone", deadline=30.0), rig.start("stays", deadline=30.0)
+    loop = asyncio.get_running_loop()
+    loop.call_later(rig.outage.probe_seconds(rig.clock()), lambda: loop.call_soon(gone.cancel))
+    await asyncio.gather(gone, return_exceptions=True)
+    await stays
+    assert rig.begun[-1][0] == "stays"
+    assert rig.outage.reason is None
+
+
+@virtually
 async def test_a_call_whose_time_runs_out_while_it_waits_is_told_so() -> None:
     """Admitted, then overtaken by a 429's hold: DEADLINE_TOO_SHORT as soon as its time is too short."""
     rig = Rig()

@@ -193,10 +193,13 @@ class Turns:
         return self._outage.sent()
 
     def _cancelled(self, turn: Turn) -> None:
-        """A turn that was given in the same moment goes to the next."""
-        if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self._tokens.give_back()
-            self._pump()
+        """A turn that was given in the same moment goes to the next; was it a probe's, the next is the probe."""
+        if not turn.done() or turn.exception() is not None:
+            return
+        self._tokens.give_back()
+        if turn.result():
+            self._outage.not_sent()
+        self._pump()
 
     def _refuse(self, ticket: Ticket[Turn], failure: Failure) -> None:
         self._queue.remove(ticket)

@@ -50,6 +50,10 @@ class Outage:
         self._probing = self.reason is not None
         return self._probing
 
+    def not_sent(self) -> None:
+        """Note that the probe that was to leave has not: the next attempt is one, at once."""
+        self._probing = False
+
     def succeeded(self) -> bool:
         """Note an answer of a living Connect; return whether that ended an outage."""
         ended = self.reason is not None
