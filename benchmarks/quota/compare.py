@@ -7,6 +7,7 @@ time with real boto3 against the simulator, and prints tables. What is measured 
 import argparse
 import dataclasses
 import json
+import logging
 import os
 import platform
 import sys
@@ -30,6 +31,7 @@ MARKS = ("<!-- results: written by make bench-quota -->\n", "<!-- end of results
 def main() -> int:
     """Play, print, and return the exit code."""
     arguments = _arguments()
+    _keep_quiet()
     scenarios = [scenario for scenario in SCENARIOS if not arguments.only or scenario.name in arguments.only]
     try:
         with redis_server():
@@ -97,7 +99,13 @@ def _play(scenarios: Sequence[Scenario], seeds: Callable[[Scenario], int], proce
 
 def _contend(name: str, policy: str, seeds: int) -> Result:
     """Play in a child process: scenarios hold functions and so travel by name."""
+    _keep_quiet()
     return contend(next(scenario for scenario in SCENARIOS if scenario.name == name), policy, seeds)
+
+
+def _keep_quiet() -> None:
+    """Every failed attempt is a line of the service's log: here they are the purpose."""
+    logging.getLogger("monitor_contact_service").setLevel(logging.CRITICAL)
 
 
 def _machine() -> str:

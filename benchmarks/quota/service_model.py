@@ -5,7 +5,6 @@ Nothing of it is rebuilt here; only gRPC, HTTP and signing are left out.
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Callable
 from random import Random
 
@@ -34,8 +33,6 @@ _FAILURES = {
     Answer.ERROR: (Reason.INTERNAL_SERVICE, True),
     Answer.TIMED_OUT: (Reason.CONNECT_UNREACHABLE, True),
 }
-# Every failed attempt is a line of log: here they are the purpose.
-logging.getLogger("monitor_contact_service").setLevel(logging.CRITICAL)
 
 
 class ModelledConnect:
