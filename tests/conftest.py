@@ -1,5 +1,9 @@
 """Fixtures for all tests, and the loud word about tools that are not on this machine."""
 
+from monitor_contact_service import engine  # noqa: F401 - before anything of gRPC: as the service's own process
+
+# isort: split
+
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable

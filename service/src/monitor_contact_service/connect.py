@@ -62,6 +62,7 @@ class Connect:
         self._http = http
         self._url = endpoint.url + MONITOR_CONTACT_PATH
         self._signer: Signer | None = None
+        self._reachable = True  # as far as pings tell
 
     async def monitor_contact(
         self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
@@ -98,7 +99,15 @@ class Connect:
         try:
             await self._http.get("/", timeout_seconds=_PING_TIMEOUT_SECONDS)
         except HttpError as error:
-            _log.info("Connect not reachable for warming up", extra=fields(error=str(error)))
+            self._tell(reachable=False, error=str(error))
+        else:
+            self._tell(reachable=True)
+
+    def _tell(self, *, reachable: bool, **why: str) -> None:
+        """Log when that changes, not each ten seconds."""
+        if reachable is not self._reachable:
+            self._reachable = reachable
+            _log.info("Connect reachable" if reachable else "Connect not reachable", extra=fields(**why))
 
     def _current_signer(self) -> Signer:
         credentials = self._credentials.current
