@@ -59,10 +59,6 @@ class FreeTokens:
     def throttled(self, hint_seconds: float | None) -> None:
         """Take no notice."""
 
-    def hold_seconds(self) -> float:
-        """Return 0."""
-        return 0.0
-
 
 class ReadableTokens(FreeTokens):
     """A quota without end that shows what it is told to: a configured rate of 2/s, shared or not."""

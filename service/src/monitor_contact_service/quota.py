@@ -44,10 +44,6 @@ class LocalQuota:
         """Note a 429, and how long Connect asks to wait (None if it does not)."""
         self._pacer.throttled(self._clock(), hint_seconds)
 
-    def hold_seconds(self) -> float:
-        """Return what is left of the hold after a 429, 0 if there is none."""
-        return self._pacer.hold_seconds(self._clock())
-
     def rate(self) -> float:
         """Return the present pace of this replica in requests per second; only reads."""
         return self._pacer.rate(self._clock())

@@ -146,10 +146,6 @@ class SharedQuota:
             self._hold_to_report = self._pacer.hold_seconds(now)
             self._start_talk()
 
-    def hold_seconds(self) -> float:
-        """Return what is left of the hold after a 429, 0 if there is none."""
-        return self._pacer.hold_seconds(self._clock())
-
     @property
     def limit(self) -> float:
         """The configured quota of all replicas together, in requests per second."""

@@ -45,9 +45,6 @@ class TokenSource(Protocol):
     def throttled(self, hint_seconds: float | None) -> None:
         """Note a 429, and what it said about when to come again."""
 
-    def hold_seconds(self) -> float:
-        """Return for how long no token comes because of a 429."""
-
 
 class Turns:
     """The queue of one replica.
