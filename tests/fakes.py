@@ -85,6 +85,8 @@ class FakeObserver:
     refusals: list[Reason] = field(default_factory=list)
     left: int = 0
     throttles: int = 0
+    retries: list[Reason] = field(default_factory=list)
+    records: list[str] = field(default_factory=list)
 
     def admitted(self, wait_seconds: float) -> None:
         """Remember the wait, in seconds."""
@@ -101,6 +103,15 @@ class FakeObserver:
     def throttled(self) -> None:
         """Count it."""
         self.throttles += 1
+
+    def retried(self, cause: Reason) -> None:
+        """Remember the cause."""
+        self.retries.append(cause)
+
+    def appended(self, stage: str, seconds: float) -> None:
+        """Remember the stage of a durable record."""
+        assert seconds >= 0
+        self.records.append(stage)
 
 
 @dataclass
@@ -156,6 +167,7 @@ class Sent:
     attempt: int
     invocation_id: str
     at: float
+    barge: bool
 
 
 @dataclass
@@ -170,22 +182,24 @@ class FakeTransport:
     takes_seconds: float = 0.15
     sent: list[Sent] = field(default_factory=list)
     renewals: int = 0
+    barge_renewals: int = 0
 
     async def monitor_contact(
-        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str, barge: bool
     ) -> MonitoringSession:
         """Play the next line of the script."""
         assert attempt <= max_attempts
-        self.sent.append(Sent(body, timeout_seconds, attempt, invocation_id, self.clock()))
+        self.sent.append(Sent(body, timeout_seconds, attempt, invocation_id, self.clock(), barge))
         self.clock.advance(min(self.takes_seconds, timeout_seconds))
         line = self.script[len(self.sent) - 1] if len(self.sent) <= len(self.script) else SESSION
         if isinstance(line, Failure):
             raise line
         return line
 
-    async def renew_credentials(self) -> None:
+    async def renew_credentials(self, *, barge: bool = False) -> None:
         """Count it."""
         self.renewals += 1
+        self.barge_renewals += barge
 
 
 class FakeCredentials:

@@ -1,31 +1,40 @@
 """The service in this process, composed like `__main__` does, on a free port of loopback."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import grpc.aio
+from audit_fakes import MemoryLog
 from fakes import FakeCredentials, FakeObserver
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
 from monitor_contact_service import server as grpc_server
-from monitor_contact_service.admission import Admission, AdmissionObserver
-from monitor_contact_service.attempts import Attempts, Transport
+from monitor_contact_service.access import OPEN_ACCESS, Access
+from monitor_contact_service.admission import Admission
+from monitor_contact_service.assembly import ConnectTransport, Observer, Outside, Timing, assemble, handler_of
+from monitor_contact_service.attempts import Transport
+from monitor_contact_service.audit import AuditLog
+from monitor_contact_service.authorization import AssumedSupervisors
 from monitor_contact_service.aws import Endpoint
 from monitor_contact_service.connect import Connect, CredentialSource, open_http
-from monitor_contact_service.core.fairness import FairQueue
+from monitor_contact_service.core.caller import Authentication, Caller, Principal
 from monitor_contact_service.core.latency import MedianSeconds
 from monitor_contact_service.core.outage import Outage
-from monitor_contact_service.handler import ANONYMOUS, Deadlines, MonitorContactHandler
+from monitor_contact_service.core.policy import Policies
+from monitor_contact_service.handler import Steps
 from monitor_contact_service.health import Health
-from monitor_contact_service.idempotency import Idempotency
+from monitor_contact_service.interceptors import CallGuard
+from monitor_contact_service.metrics import Metrics
+from monitor_contact_service.policy_files import demo_policies
 from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.reflection import Reflection
 from monitor_contact_service.settings import Settings
-from monitor_contact_service.turns import TokenSource, Turns
+from monitor_contact_service.tracing import NOT_TRACED, Tracer
+from monitor_contact_service.turns import TokenSource
+from monitor_contact_service.upstream import UNOBSERVED, Upstream
 
 if TYPE_CHECKING:  # the stub file names it, the generated module does not
     from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub
@@ -50,8 +59,36 @@ class Service:
     server: grpc.aio.Server
     health: Health
     reflection: Reflection
-    admission: Admission
+    steps: Steps
     call_seconds: MedianSeconds
+
+    @property
+    def admission(self) -> Admission:
+        """Step 5."""
+        return self.steps.admission
+
+
+@dataclass
+class NamedCallers:
+    """Believes callers who they say they are; all of them may what `anonymous` may."""
+
+    caller_of: Callable[[Any], str]
+
+    def caller(self, context: Any) -> Caller:
+        """Return who calls."""
+        return Caller(Principal(self.caller_of(context), Authentication.SPIFFE))
+
+    def change(self, access: Access) -> None:
+        """Take no notice."""
+
+
+class _Anybody(Access):
+    """Everybody has the role that the built-in policies permit everything."""
+
+    def caller(self, principal_id: str) -> Any:
+        """Return what `anonymous` is."""
+        del principal_id
+        return OPEN_ACCESS.callers["anonymous"]
 
 
 def endpoint(url: str) -> Endpoint:
@@ -60,11 +97,13 @@ def endpoint(url: str) -> Endpoint:
 
 
 @asynccontextmanager
-async def connect_to(url: str, credentials: CredentialSource | None = None) -> AsyncIterator[Connect]:
+async def connect_to(
+    url: str, credentials: CredentialSource | None = None, upstream: Upstream = UNOBSERVED
+) -> AsyncIterator[Connect]:
     """Yield the real transport to a Connect at `url`."""
     where = endpoint(url)
     async with open_http(where, max_connections=100) as http:
-        yield Connect(endpoint=where, credentials=credentials or FakeCredentials(), http=http)
+        yield Connect(endpoint=where, credentials=credentials or FakeCredentials(), http=http, upstream=upstream)
 
 
 @asynccontextmanager
@@ -74,51 +113,47 @@ async def serving(
     *,
     call_seconds: float = 0.05,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-    caller_of: Callable[[Any], str] = lambda _: ANONYMOUS,
+    caller_of: Callable[[Any], str] | None = None,
     tokens: TokenSource | None = None,
     outage: Outage | None = None,
-    observer: AdmissionObserver | None = None,
+    observer: Observer | None = None,
+    metrics: Metrics | None = None,
+    tracer: Tracer = NOT_TRACED,
+    access: Access | None = None,
+    policies: Policies | None = None,
+    audit_log: AuditLog | None = None,
+    reads: bool = False,
 ) -> AsyncIterator[Service]:
-    """Yield the service over `transport`: the real one of `connect_to`, or a fake. `sleep` waits between attempts."""
+    """Yield the service over `transport`: the real one of `connect_to`, or a fake.
+
+    `sleep` waits between attempts. `metrics` are told of everything but requests to Connect. With `caller_of` callers
+    are believed who they are. Only with `reads` is Connect asked about supervisors, and for the cause of
+    SERVICE_QUOTA_EXCEEDED.
+    """
     settings = settings or Settings(**UNPACED)
     median = MedianSeconds(call_seconds)
-    outage = outage or Outage()
-    turns = Turns(
+    outside = Outside(
+        connect=cast("ConnectTransport", transport),
         tokens=tokens or LocalQuota(settings.quota, clock=time.monotonic),
-        queue=FairQueue(weights=settings.caller_weights),
-        outage=outage,
+        audit_log=audit_log or MemoryLog(),
+        observer=observer or metrics or FakeObserver(),
+        tracer=tracer,
+        caller_name=metrics.caller_name if metrics else str,
+        timing=Timing(sleep=sleep),
         call_seconds=median,
-        clock=time.monotonic,
-        draw=random.random,
+        outage=outage or Outage(),
     )
-    admission = Admission(
-        turns=turns,
-        outage=outage,
-        limits=settings.limits,
-        call_seconds=median,
-        observer=observer or FakeObserver(),
-        clock=time.monotonic,
-        draw=random.random,
-    )
-    attempts = Attempts(
-        transport=transport,
-        attempt_timeout_seconds=settings.attempt_timeout_seconds,
-        call_seconds=median,
-        clock=time.monotonic,
-        sleep=sleep,
-        draw=random.random,
-    )
-    handler = MonitorContactHandler(
-        caller_of=caller_of,
-        deadlines=Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds),
-        idempotency=Idempotency(clock=time.monotonic),
-        admission=admission,
-        attempts=attempts,
-        clock=time.monotonic,
-    )
+    access = access or (OPEN_ACCESS if caller_of is None else _Anybody())
+    steps = assemble(settings, access, policies or demo_policies(), outside)
+    if caller_of is not None:
+        steps = replace(steps, authenticator=NamedCallers(caller_of))
+    if not reads:
+        steps = replace(steps, supervisors=AssumedSupervisors(), diagnosis=None)
+    handler = handler_of(settings, steps, outside)
     health = Health([grpc_server.SERVICE])
     reflection = Reflection(grpc_server.services())
-    server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection)
+    guard = CallGuard(metrics.calls if metrics else None, tracer)
+    server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection, guard=guard)
     target = str(grpc_server.listen(server, settings.address))
     await server.start()
     health.set_alive()
@@ -128,7 +163,7 @@ async def serving(
     try:
         async with grpc.aio.insecure_channel(target, options=options) as channel:
             stub = MonitorContactServiceStub(channel)
-            yield Service(target, channel, stub, server, health, reflection, admission, median)
+            yield Service(target, channel, stub, server, health, reflection, steps, median)
     finally:
         health.end_watches()
         reflection.end_streams()

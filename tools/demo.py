@@ -11,10 +11,13 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 from monitor_contact_client import Capability, MonitorContactClient, MonitorContactError
@@ -24,7 +27,7 @@ INSTANCE = "10000000-0000-4000-8000-000000000001"
 UNLINKED_INSTANCE = "10000000-0000-4000-8000-000000000003"
 CALL, CHAT, TASK, ENDED = (f"20000000-0000-4000-8000-{number:012x}" for number in (1, 2, 4, 6))
 UNLINKED_CALL = "20000000-0000-4000-8000-00000000000c"
-SUE, SAM, OSCAR, UNA = (f"30000000-0000-4000-8000-{number:012x}" for number in (1, 3, 6, 15))
+SUE, SAM, LEE, NORA, OSCAR, UNA = (f"30000000-0000-4000-8000-{number:012x}" for number in (1, 3, 4, 5, 6, 15))
 ONE_ACTION = "sue-listens-1"
 LISTEN, LISTEN_AND_BARGE = (Capability.SILENT_MONITOR,), (Capability.SILENT_MONITOR, Capability.BARGE)
 START_SECONDS = 30.0
@@ -73,6 +76,8 @@ SCENES = (
     Scene("A contact that is over", ENDED, SAM),
     Scene("A task: not a channel to listen to", TASK, SAM),
     Scene("A supervisor who is offline", CALL, OSCAR),
+    Scene("An agent without any monitoring permission, whom Connect would let listen: nothing is sent", CALL, NORA),
+    Scene("A supervisor who may listen, and asks for barge", CALL, LEE, capabilities=LISTEN_AND_BARGE),
     Scene("Connect says that the supervisor's security profile lacks the permission", CHAT, SAM,
           faults=({"action": "error", "error": "AccessDeniedException", "times": 1},)),
     Scene("An instance without its service-linked role", UNLINKED_CALL, UNA, instance_id=UNLINKED_INSTANCE),
@@ -88,21 +93,33 @@ def main() -> int:
     parser.add_argument("--stay", action="store_true", help="leave simulator and service running until Ctrl-C")
     stay = parser.parse_args().stay
     ports = ("127.0.0.1:4570", "127.0.0.1:50051") if stay else ("127.0.0.1:0", "127.0.0.1:0")
-    with _simulator(ports[0]) as aws, _service(ports[1], aws, quiet=not stay) as target:
-        if stay:
-            return _stay(target, aws)
-        return _play(target, aws["AWS_ENDPOINT_URL_CONNECT"])
+    with TemporaryDirectory(prefix="monitor-contact-demo-") as folder:
+        audit = Path(folder) / "audit.jsonl"
+        with _simulator(ports[0]) as aws, _service(ports[1], aws, audit, quiet=not stay) as target:
+            if stay:
+                return _stay(target, aws, audit)
+            _play(target, aws["AWS_ENDPOINT_URL_CONNECT"])
+        _show_audit(audit)
+    _say("Leave it running and call it yourself: make run")
+    return 0
 
 
-def _play(target: str, connect: str) -> int:
+def _play(target: str, connect: str) -> None:
     _say(f"A simulated Amazon Connect runs at {connect}, the service at {target}.\n")
     with MonitorContactClient(target) as client:
         started = sum(_perform(number, scene, client, connect) for number, scene in enumerate(SCENES, 1))
     refused = sum(scene.calls for scene in SCENES) - started
     _say(f"{started} calls put a supervisor into monitoring, {refused} were refused with a reason.")
     _say("From the first 429 on the service was slower for a while: others may use the same quota.")
-    _say("Leave it running and call it yourself: make run")
-    return 0
+
+
+def _show_audit(audit: Path) -> None:
+    """Print what the record of the demonstration holds, and have the command verify it."""
+    stages = Counter(json.loads(line)["stage"] for line in audit.read_text().splitlines())
+    told = ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items()))
+    _say(f"\nEach call was written down before and after: {told}. monitor-contact audit verify says:")
+    command = [sys.executable, "-m", "monitor_contact_service", "audit", "verify", str(audit)]
+    _say(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: str) -> int:
@@ -160,7 +177,7 @@ def _refusal(error: MonitorContactError) -> list[str]:
     return [*lines, f"in Python: {type(error).__name__}, of the family {family}{wait}"]
 
 
-def _stay(target: str, aws: Mapping[str, str]) -> int:
+def _stay(target: str, aws: Mapping[str, str], audit: Path) -> int:
     request = json.dumps({"instance_id": INSTANCE, "contact_id": CALL, "user_id": SUE})
     _say(
         f"""The service runs at {target}, a simulated Amazon Connect behind it at {aws["AWS_ENDPOINT_URL_CONNECT"]}.
@@ -180,6 +197,9 @@ With Python (.venv/bin/python):
       print(client.monitor_contact(instance_id="{INSTANCE}",
                                    contact_id="{CALL}",
                                    user_id="{SUE}"))
+
+What was recorded:
+  tail -f {audit}
 """
     )
     try:
@@ -204,12 +224,13 @@ def _simulator(listen: str) -> Iterator[Mapping[str, str]]:
 
 
 @contextmanager
-def _service(listen: str, aws: Mapping[str, str], *, quiet: bool) -> Iterator[str]:
+def _service(listen: str, aws: Mapping[str, str], audit: Path, *, quiet: bool) -> Iterator[str]:
     """Yield the target of a running service once it is ready for calls."""
     environment = {
         **os.environ,
         **aws,
         "MONITOR_CONTACT_LISTEN": listen,
+        "MONITOR_CONTACT_AUDIT": str(audit),
         "MONITOR_CONTACT_DRAIN_SECONDS": "0",
         "MONITOR_CONTACT_LOG_FORMAT": "json" if quiet else "text",
     }

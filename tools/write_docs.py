@@ -4,7 +4,7 @@
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
@@ -15,6 +15,21 @@ from monitor_contact_service.settings import Settings, default_text, variable
 ROOT = Path(__file__).resolve().parent.parent
 _DESCRIPTORS = ROOT / "proto/monitor_contact/v1/monitor_contact.binpb"
 _ENUM_FIELD, _VALUE_FIELD = 5, 2  # field numbers of FileDescriptorProto.enum_type and EnumDescriptorProto.value
+# What most operators set; all of it stands in docs/configuration.md.
+_README_SETTINGS = (
+    "listen",
+    "tls_cert_file",
+    "tls_client_ca_file",
+    "access_file",
+    "policy_file",
+    "supervisor_check",
+    "audit",
+    "quota_rate",
+    "quota_url",
+    "quota_replicas",
+    "health_listen",
+    "metrics_listen",
+)
 _README_MARKS = ("<!-- settings: written by make generate -->\n", "<!-- end of settings -->\n")
 
 _ADVICE = {
@@ -83,20 +98,23 @@ def _configuration() -> Iterator[str]:
     yield "`AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, web identity and container credentials, `AWS_ENDPOINT_URL_CONNECT`,"
     yield "`AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`, `AWS_CA_BUNDLE`, `HTTPS_PROXY`."
     yield ""
-    yield from _settings_table()
+    yield from _settings_table(Settings.model_fields)
 
 
-def _settings_table() -> Iterator[str]:
+def _settings_table(fields: Iterable[str]) -> Iterator[str]:
     yield "| variable | default | meaning |"
     yield "|---|---|---|"
-    for name, setting in Settings.model_fields.items():
-        yield f"| `{variable(name)}` | `{default_text(name)}` | {setting.description} |"
+    for name in fields:
+        description = Settings.model_fields[name].description
+        yield f"| `{variable(name)}` | `{default_text(name)}` | {description} |"
 
 
 def _with_settings(readme: str) -> str:
     before, begin, rest = readme.partition(_README_MARKS[0])
     _, end, after = rest.partition(_README_MARKS[1])
-    return before + begin + "\n".join(_settings_table()) + "\n" + end + after if begin and end else readme
+    return (
+        before + begin + "\n".join(_settings_table(_README_SETTINGS)) + "\n" + end + after if begin and end else readme
+    )
 
 
 if __name__ == "__main__":

@@ -8,19 +8,23 @@ import monitor_contact_service.engine  # noqa: F401 - before anything of gRPC
 # isort: split
 
 import asyncio
-import random
 import signal
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import service_model
 from monitor_contact_service import server as grpc_server
+from monitor_contact_service.access import OPEN_ACCESS, Access, CallerEntry
+from monitor_contact_service.assembly import Outside, assemble, handler_of
+from monitor_contact_service.authorization import AssumedSupervisors
 from monitor_contact_service.aws import Credentials, new_session, resolve_endpoint
 from monitor_contact_service.connect import Connect, open_http
-from monitor_contact_service.handler import Deadlines, MonitorContactHandler
+from monitor_contact_service.core.caller import Authentication, Caller, Principal
 from monitor_contact_service.health import Health
-from monitor_contact_service.idempotency import Idempotency
+from monitor_contact_service.metrics import Metrics
+from monitor_contact_service.policy_files import demo_policies
 from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.settings import Settings
 
@@ -30,9 +34,45 @@ if TYPE_CHECKING:
 HEADER = "x-caller"
 
 
-def caller_of(context: "Context") -> str:
-    """Return the name that the caller gives itself."""
-    return next(str(value) for name, value in context.invocation_metadata() or () if name == HEADER)
+class _NamedCallers:
+    """Believes callers who they say they are."""
+
+    def caller(self, context: "Context") -> Caller:
+        """Return the name that the caller gives itself."""
+        name = next(str(value) for name, value in context.invocation_metadata() or () if name == HEADER)
+        return Caller(Principal(name, Authentication.DNS))
+
+    def change(self, access: Access) -> None:
+        """Take no notice."""
+
+
+class _Anybody(Access):
+    """Everybody may what `anonymous` may."""
+
+    def caller(self, principal_id: str) -> CallerEntry:
+        """Return what `anonymous` is."""
+        del principal_id
+        return OPEN_ACCESS.callers["anonymous"]
+
+
+class _Unrecorded:
+    """Keeps no records: the disk is not what is measured."""
+
+    def __init__(self) -> None:
+        self.on_failed = self.on_recovered = lambda: None
+
+    async def open(self) -> None:
+        """Do nothing."""
+
+    def append(self, record: Mapping[str, object]) -> "asyncio.Future[int]":
+        """Take no notice."""
+        del record
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done.set_result(1)
+        return done
+
+    async def close(self) -> None:
+        """Do nothing."""
 
 
 async def serve(address: str) -> None:
@@ -44,18 +84,16 @@ async def serve(address: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     async with open_http(endpoint, max_connections=settings.max_in_flight) as http:
         await credentials.renew()
-        connect = Connect(endpoint=endpoint, credentials=credentials, http=http)
-        tokens = LocalQuota(settings.quota, clock=time.monotonic)
-        admission, attempts = service_model.compose(tokens, connect, time.monotonic, random.Random())  # noqa: S311 - no secret
-        handler = MonitorContactHandler(
-            caller_of=caller_of,
-            deadlines=Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds),
-            idempotency=Idempotency(clock=time.monotonic),
-            admission=admission,
-            attempts=attempts,
-            clock=time.monotonic,
+        outside = Outside(
+            connect=Connect(endpoint=endpoint, credentials=credentials, http=http),
+            tokens=LocalQuota(settings.quota, clock=time.monotonic),
+            audit_log=_Unrecorded(),
+            observer=Metrics(),
         )
+        steps = assemble(settings, _Anybody(), demo_policies(), outside)
+        steps = replace(steps, authenticator=_NamedCallers(), supervisors=AssumedSupervisors())
         health = Health([grpc_server.SERVICE])
+        handler = handler_of(settings, steps, outside)
         server = grpc_server.build(settings, handler=handler, health=health, reflection=None)
         grpc_server.listen(server, settings.address)
         await server.start()

@@ -42,17 +42,17 @@ class ModelledConnect:
         self._upstream = upstream
 
     async def monitor_contact(
-        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str, barge: bool
     ) -> MonitoringSession:
         """Make one attempt; a Failure is raised as `connect` would."""
-        del body, attempt, max_attempts, invocation_id
+        del body, attempt, max_attempts, invocation_id, barge
         answer = await self._upstream.send(timeout_seconds)
         if answer is Answer.SUCCESS:
             return _SESSION
         reason, outcome_unknown = _FAILURES[answer]
         raise Failure(reason, outcome_unknown=outcome_unknown)
 
-    async def renew_credentials(self) -> None:
+    async def renew_credentials(self, *, barge: bool = False) -> None:
         """Nothing to do: the model knows no credentials."""
 
 
@@ -94,7 +94,7 @@ def compose(
     tokens: TokenSource, transport: Transport, clock: Callable[[], float], draws: Random
 ) -> tuple[Admission, Attempts]:
     """Return steps 5 and 6 of a process that takes its tokens from `tokens`."""
-    call_seconds, outage = MedianSeconds(), Outage()
+    call_seconds, outage, metrics = MedianSeconds(), Outage(), Metrics()
     turns = Turns(
         tokens=tokens,
         queue=FairQueue(weights=SETTINGS.caller_weights),
@@ -108,7 +108,7 @@ def compose(
         outage=outage,
         limits=SETTINGS.limits,
         call_seconds=call_seconds,
-        observer=Metrics(),
+        observer=metrics,
         clock=clock,
         draw=draws.random,
     )
@@ -119,5 +119,6 @@ def compose(
         clock=clock,
         sleep=asyncio.sleep,
         draw=draws.random,
+        observer=metrics,
     )
     return admission, attempts

@@ -4,6 +4,8 @@ import asyncio
 import threading
 import time
 import uuid
+from functools import partial
+from typing import Literal, TypedDict, Unpack
 
 import grpc
 import grpc_testing  # type: ignore[import-untyped]
@@ -16,14 +18,17 @@ from monitor_contact_client import (
     Capability,
     DeadlineExceeded,
     FixRequest,
+    Metadata,
     MonitorContactClient,
     MonitorContactError,
     MonitoringSession,
     RequestTooLarge,
+    TlsOptions,
 )
+from monitor_contact_client.testing import AsyncFakeMonitorContactClient, FakeMonitorContactClient
 
 from client.scripted_server import hang, serving, succeed
-from client.twins import APART, Kind, connected, twin
+from client.twins import APART, ClientOptions, Kind, connected, twin
 
 
 async def test_session_and_request_as_the_contract_has_them(kind: Kind) -> None:
@@ -36,7 +41,7 @@ async def test_session_and_request_as_the_contract_has_them(kind: Kind) -> None:
                 user_id="u",
                 capabilities=[Capability.SILENT_MONITOR, Capability.BARGE],
                 client_token="token",
-                metadata=[("x-monitor-reason", "coaching")],
+                metadata=[("traceparent", "00-1-2-01")],
             )
     assert session == MonitoringSession("session-1", "arn:session-1", "token", "request-1")
     (seen,) = server.seen
@@ -47,7 +52,8 @@ async def test_session_and_request_as_the_contract_has_them(kind: Kind) -> None:
         allowed_monitor_capabilities=[pb.MONITOR_CAPABILITY_SILENT_MONITOR, pb.MONITOR_CAPABILITY_BARGE],
         client_token="token",
     )
-    assert seen.metadata["x-monitor-reason"] == "coaching"
+    assert seen.metadata["traceparent"] == "00-1-2-01"
+    assert not {key for key in seen.metadata if key.startswith("x-")}
 
 
 async def test_absent_arn_and_request_id_are_none(kind: Kind) -> None:
@@ -148,6 +154,117 @@ async def test_metadata_that_grpc_would_refuse_is_refused_without_showing_values
         with pytest.raises(ValueError, match="metadata key") as caught:
             await client.call(metadata=[("x-ok", "fine"), pair])
     assert "geheim" not in str(caught.value)
+
+
+class _Origin(TypedDict, total=False):
+    """Who wants it and why, as a call takes it."""
+
+    reason: str | None
+    ticket: str | None
+    end_user_token: str | None
+    metadata: Metadata
+
+
+async def _tell(kind: Kind, target: str, origin: _Origin, **options: Unpack[ClientOptions]) -> None:
+    """Make one call with either client."""
+    options["channel_options"] = [APART]
+    if kind == "blocking":
+        with MonitorContactClient(target, **options) as client:
+            await asyncio.to_thread(
+                lambda: client.monitor_contact(instance_id="i", contact_id="c", user_id="u", **origin)
+            )
+        return
+    async with AsyncMonitorContactClient(target, **options) as client_async:
+        await client_async.monitor_contact(instance_id="i", contact_id="c", user_id="u", **origin)
+
+
+async def test_reason_ticket_and_end_user_travel_beside_the_request(kind: Kind) -> None:
+    """Each under its key, once, and as given: the longest reason, every printable character."""
+    printable = "".join(map(chr, range(0x20, 0x7F)))
+    with serving() as server:
+        await _tell(kind, server.target, _Origin(reason="r" * 256, ticket=printable, end_user_token="a.b.c"))
+        await _tell(kind, server.target, _Origin(ticket="QA-1", metadata=[("x-monitor-reason", "coaching")]))
+    full, mixed = ({key: value for key, value in seen.metadata.items() if key[:2] == "x-"} for seen in server.seen)
+    assert full == {"x-monitor-reason": "r" * 256, "x-monitor-ticket": printable, "x-end-user-token": "a.b.c"}
+    assert mixed == {"x-monitor-reason": "coaching", "x-monitor-ticket": "QA-1"}
+
+
+async def test_what_is_not_told_is_not_sent(kind: Kind) -> None:
+    """Absent and empty are the same for reason and ticket."""
+    with serving() as server:
+        await _tell(kind, server.target, _Origin())
+        await _tell(kind, server.target, _Origin(reason="", ticket="", end_user_token=None))
+    assert [key for seen in server.seen for key in seen.metadata if key.startswith("x-")] == []
+
+
+@pytest.mark.parametrize("argument", ["reason", "ticket", "end_user_token"])
+@pytest.mark.parametrize("bad", ["geheim\n", "geheim\x00", "\x1bgeheim", "geheim é", "\x7fgeheim"])
+async def test_text_that_no_header_can_carry_is_refused_by_its_arguments_name(
+    kind: Kind, argument: Literal["reason", "ticket", "end_user_token"], bad: str
+) -> None:
+    """Before anything is sent, and without a word of it."""
+    origin: _Origin = {}
+    origin[argument] = bad
+    with pytest.raises(ValueError, match=f"^{argument} ") as caught:
+        await _tell(kind, "127.0.0.1:1", origin)
+    assert "geheim" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("origin", "message"),
+    [
+        (_Origin(reason="r" * 257), "reason must have at most 256"),
+        (_Origin(ticket="t" * 257), "ticket must have at most 256"),
+        (_Origin(end_user_token=""), "end_user_token is empty"),
+        (_Origin(end_user_token="two words"), "end_user_token is empty or has spaces"),
+        (_Origin(reason="a", metadata=[("x-monitor-reason", "b")]), "'x-monitor-reason' is given twice"),
+        (_Origin(ticket="a", metadata=[("x-monitor-ticket", "a")]), "'x-monitor-ticket' is given twice"),
+        (_Origin(metadata=[("x-monitor-ticket", "a")] * 2), "'x-monitor-ticket' is given twice"),
+        (_Origin(metadata=[("x-end-user-token", "geheim")]), "give end_user_token to the call"),
+    ],
+)
+async def test_what_the_service_would_refuse_is_refused_at_once(kind: Kind, origin: _Origin, message: str) -> None:
+    """Too long, empty, or said twice."""
+    with pytest.raises(ValueError, match=message) as caught:
+        await _tell(kind, "127.0.0.1:1", origin)
+    assert "geheim" not in str(caught.value)
+
+
+async def test_an_end_users_token_never_leaves_this_machine_in_plaintext(kind: Kind) -> None:
+    """Not even where the network is said to encrypt: the same rule as for the bearer token."""
+    with pytest.raises(ValueError, match="end_user_token is never sent unencrypted") as caught:
+        await _tell(kind, "192.0.2.1:443", _Origin(end_user_token="geheim"), insecure=True)
+    assert "geheim" not in str(caught.value)
+
+
+async def test_an_end_users_token_travels_encrypted(kind: Kind) -> None:
+    """With TLS any target may have it: here it fails later, at a machine that is not there."""
+    with pytest.raises(MonitorContactError):
+        await _tell(kind, "192.0.2.1:443", _Origin(end_user_token="t"), tls=TlsOptions(), timeout_seconds=0.05)
+
+
+def test_the_fakes_write_down_who_wants_it_and_why() -> None:
+    """As the clients would send it, and refused where they would refuse; a token is in no repr."""
+    fake = FakeMonitorContactClient()
+    call = partial(fake.monitor_contact, instance_id="i", contact_id="c", user_id="u")
+    call()
+    call(reason="coaching", ticket="QA-1", end_user_token="geheim", metadata=[("x-a", "b")])
+    told = [(each.reason, each.ticket, each.end_user_token, each.metadata) for each in fake.calls]
+    assert told == [(None, None, None, ()), ("coaching", "QA-1", "geheim", (("x-a", "b"),))]
+    assert "geheim" not in repr(fake.calls)
+    with pytest.raises(ValueError, match="reason"):
+        call(reason="é")
+    with pytest.raises(ValueError, match="given twice"):
+        call(reason="a", metadata=iter([("x-monitor-reason", "b")]))
+    assert len(fake.calls) == 2
+
+
+async def test_the_asyncio_fake_writes_it_down_too() -> None:
+    """Every argument is handed on."""
+    fake = AsyncFakeMonitorContactClient()
+    call = partial(fake.monitor_contact, instance_id="i", contact_id="c", user_id="u")
+    await call(reason="coaching", ticket="QA-1", end_user_token="t")
+    assert [(each.reason, each.ticket, each.end_user_token) for each in fake.calls] == [("coaching", "QA-1", "t")]
 
 
 async def test_close_twice_is_fine_and_use_after_close_says_so(kind: Kind) -> None:

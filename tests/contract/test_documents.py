@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = ("requirements.lock", "requirements-dev.lock", "proto/generator.lock", "tools/build.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "proto/generator.lock",
+    "tools/build.lock",
+    "deploy/kubernetes/requirements.lock",
+)
 NOT_OURS = {".git", ".venv", ".tools", "__pycache__", "dist", "build"}
 # Put together here, so that this file does not name them either. Where packages come from is the machine's business.
 HOSTS = tuple(

@@ -233,3 +233,11 @@ def test_invalid_counts_what_it_is_given() -> None:
     """The metadata's number is the number of violations."""
     failure = validation.invalid(Violation("a", "R", "d"), Violation("b", "R", "d"))
     assert failure.metadata == {"violations": "2"}
+
+
+def test_the_stand_in_for_undecodable_bytes_is_refused_as_such() -> None:
+    """By identity: an empty request, equal to it, is refused for its fields."""
+    for request, reason in ((validation.UNDECODABLE, "UNDECODABLE"), (MonitorContactRequest(), "REQUIRED")):
+        with pytest.raises(Failure) as caught:
+            validation.parse(request)
+        assert {violation.reason for violation in caught.value.violations} == {reason}

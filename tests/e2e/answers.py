@@ -16,8 +16,8 @@ from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
+from monitor_contact_service.core.caller import ANONYMOUS
 from monitor_contact_service.core.idempotency import derive_client_token
-from monitor_contact_service.handler import ANONYMOUS
 
 if TYPE_CHECKING:
     from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub
@@ -108,7 +108,7 @@ def valid(**changed: str) -> MonitorContactRequest:
 
 def upstream_token(request: MonitorContactRequest) -> str:
     """Return the ClientToken that Connect sees for a request with a client_token."""
-    return derive_client_token(ANONYMOUS, request.client_token)
+    return derive_client_token(ANONYMOUS.id, request.client_token)
 
 
 def _refusal(error: grpc.aio.AioRpcError, seconds: float) -> Answer:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import aiohttp
@@ -194,11 +195,22 @@ class ServiceProcess:
 async def serve(
     environment: Mapping[str, str], *, listen: str = "127.0.0.1:0", quota: Mapping[str, str] = UNPACED
 ) -> AsyncIterator[ServiceProcess]:
-    """Yield the service, listening; whether it is SERVING is not waited for. Unless told it does not drain or pace."""
-    settings = {"MONITOR_CONTACT_LISTEN": listen, "MONITOR_CONTACT_DRAIN_SECONDS": "0", **quota, **environment}
-    async with started("serve", environment=settings) as running:
-        listening = await running.logged("listening")
-        yield ServiceProcess(running, listening["address"])
+    """Yield the service, listening; whether it is SERVING is not waited for.
+
+    Unless told it does not drain or pace, asks nothing about supervisors, and keeps its records in a folder of its own.
+    """
+    with TemporaryDirectory(prefix="monitor-contact-audit-") as folder:
+        settings = {
+            "MONITOR_CONTACT_LISTEN": listen,
+            "MONITOR_CONTACT_DRAIN_SECONDS": "0",
+            "MONITOR_CONTACT_SUPERVISOR_CHECK": "off",
+            "MONITOR_CONTACT_AUDIT": f"{folder}/audit.jsonl",
+            **quota,
+            **environment,
+        }
+        async with started("serve", environment=settings) as running:
+            listening = await running.logged("listening")
+            yield ServiceProcess(running, listening["address"])
 
 
 class SimulatorProcess:

@@ -158,7 +158,7 @@ async def test_the_command_explains_itself() -> None:
         "serve": ("MONITOR_CONTACT_LISTEN", "MONITOR_CONTACT_DRAIN_SECONDS", "exit codes: 0"),
         "check-config": ("MONITOR_CONTACT_LISTEN", "exit codes: 0"),
         "simulate": ("--listen", "--world", "--print-world", "exit codes: 0"),
-        "call": ("--target", "--instance-id", "--client-token", "--timeout", "exit codes: 0"),
+        "call": ("--target", "--client-token", "--reason", "--tls-ca", "--end-user-token-file", "exit codes: 0"),
     }.items():
         ended = await run(command, "--help")
         assert ended.exit_code == 0

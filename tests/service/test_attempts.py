@@ -3,11 +3,11 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import pytest
-from fakes import SESSION, FakeClock, FakePlace, FakeTransport
+from fakes import SESSION, FakeClock, FakeObserver, FakePlace, FakeTransport
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from monitor_contact_service.attempts import Attempts
@@ -43,8 +43,9 @@ class _SlowRenewal(FakeTransport):
     renewal_seconds: float = 0.0
     for_ever: bool = False
 
-    async def renew_credentials(self) -> None:
+    async def renew_credentials(self, *, barge: bool = False) -> None:
         """Pass the time."""
+        self.barge_renewals += barge
         self.renewals += 1
         self.clock.advance(self.renewal_seconds)
         if self.for_ever:
@@ -64,6 +65,7 @@ class _Rig:
         self.transport = transport or FakeTransport(self.clock)
         self.transport.script = script
         self.call_seconds = MedianSeconds(0.15)
+        self.observer = FakeObserver()
         self.attempts = Attempts(
             transport=self.transport,
             attempt_timeout_seconds=3,
@@ -71,6 +73,7 @@ class _Rig:
             clock=self.clock,
             sleep=sleep or self.clock.sleep,
             draw=lambda: 0.5,
+            observer=self.observer,
         )
 
     async def monitor(
@@ -223,7 +226,14 @@ async def test_work_is_marked_as_sending_during_an_attempt_only() -> None:
 
     class Watched(FakeTransport):
         async def monitor_contact(
-            self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+            self,
+            body: bytes,
+            *,
+            timeout_seconds: float,
+            attempt: int,
+            max_attempts: int,
+            invocation_id: str,
+            barge: bool,
         ) -> MonitoringSession:
             during.append(place.work.sending)
             return await super().monitor_contact(
@@ -232,6 +242,7 @@ async def test_work_is_marked_as_sending_during_an_attempt_only() -> None:
                 attempt=attempt,
                 max_attempts=max_attempts,
                 invocation_id=invocation_id,
+                barge=barge,
             )
 
     between = []
@@ -495,7 +506,7 @@ class _Hanging(FakeTransport):
     started: asyncio.Event | None = None
 
     async def monitor_contact(
-        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str, barge: bool
     ) -> MonitoringSession:
         """Hang."""
         assert self.started
@@ -507,6 +518,7 @@ class _Hanging(FakeTransport):
             attempt=attempt,
             max_attempts=max_attempts,
             invocation_id=invocation_id,
+            barge=barge,
         )
 
 
@@ -529,7 +541,14 @@ async def test_a_bug_of_the_transport_is_not_repeated() -> None:
 
     class Broken(FakeTransport):
         async def monitor_contact(
-            self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+            self,
+            body: bytes,
+            *,
+            timeout_seconds: float,
+            attempt: int,
+            max_attempts: int,
+            invocation_id: str,
+            barge: bool,
         ) -> MonitoringSession:
             await super().monitor_contact(
                 body,
@@ -537,6 +556,7 @@ async def test_a_bug_of_the_transport_is_not_repeated() -> None:
                 attempt=attempt,
                 max_attempts=max_attempts,
                 invocation_id=invocation_id,
+                barge=barge,
             )
             raise KeyError("bug")
 
@@ -578,3 +598,22 @@ async def test_no_identifier_reaches_the_log(caplog: pytest.LogCaptureFixture) -
     said = str([vars(record) for record in caplog.records])
     assert "not on instance/[id]/contact/[id] for [id]" in said
     assert not any(identifier in said for identifier in ("INSTANCE-1", "CONTACT-1", "USER-1"))
+
+
+async def test_calls_with_barge_are_sent_and_renewed_as_such() -> None:
+    """They may have credentials of their own; calls that only listen never get those."""
+    expired = _fail(Reason.SERVICE_CREDENTIALS)
+    for capabilities in ((Capability.SILENT_MONITOR,), (Capability.SILENT_MONITOR, Capability.BARGE)):
+        rig = _Rig(expired.copy())
+        barge = Capability.BARGE in capabilities
+        command = replace(_command(), capabilities=capabilities)
+        await rig.attempts.monitor(command, "token", rig.new_place())
+        assert [sent.barge for sent in rig.transport.sent] == [barge, barge]
+        assert (rig.transport.renewals, rig.transport.barge_renewals) == (1, int(barge))
+
+
+async def test_each_further_attempt_is_told_with_the_failure_that_it_follows() -> None:
+    """A first attempt is none, nor is the failure after which it is given up."""
+    rig = _Rig(_fail(Reason.INTERNAL_SERVICE), _fail(Reason.INVALID_REQUEST))
+    await rig.refused()
+    assert rig.observer.retries == [Reason.INTERNAL_SERVICE]

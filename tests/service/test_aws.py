@@ -10,12 +10,20 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import botocore.session
 import pytest
 from botocore.utils import ContainerMetadataFetcher
 from fakes import FakeClock
-from monitor_contact_service.aws import Credentials, Endpoint, new_session, resolve_endpoint
+from monitor_contact_service.aws import (
+    Credentials,
+    Endpoint,
+    is_connects,
+    new_barge_session,
+    new_session,
+    resolve_endpoint,
+)
 from monitor_contact_service.settings import ConfigurationError
 
 _GENEROUS_SECONDS = 30.0  # a test that would hang for ever ends
@@ -58,13 +66,13 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> _Environment
     return found
 
 
-def _resolve() -> Endpoint:
-    return resolve_endpoint(new_session())
+def _resolve(allow_host: str = "") -> Endpoint:
+    return resolve_endpoint(new_session(), allow_host)
 
 
-def _problem() -> str:
+def _problem(allow_host: str = "") -> str:
     with pytest.raises(ConfigurationError) as raised:
-        _resolve()
+        _resolve(allow_host)
     [problem] = raised.value.problems
     return problem
 
@@ -213,7 +221,7 @@ def test_connect_is_where_boto3_would_look(
     """Variables, profiles, variants and overrides give the endpoint that boto3's own client would call."""
     environment.set(variables)
     environment.config.write_text(config)
-    endpoint = _resolve()
+    endpoint = _resolve(urlsplit(url).hostname or "")
     assert (endpoint.url, endpoint.region, endpoint.signing_name) == (url, region, "connect")
     assert "Boto3/" in endpoint.user_agent
 
@@ -235,6 +243,87 @@ def test_signed_calls_never_go_over_plain_http(environment: _Environment, url: s
     problem = _problem()
     assert "must be https" in problem
     assert "AWS_ENDPOINT_URL_CONNECT" in problem
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "connect.us-east-1.amazonaws.com",
+        "connect-fips.us-east-1.amazonaws.com",
+        "connect.us-east-1.api.aws",
+        "vpce-1a2b-3c4d.connect.us-east-1.vpce.amazonaws.com",
+        "vpce-1a2b-3c4d-us-east-1a.connect-fips.us-east-1.vpce.amazonaws.com",
+        "connect.us-east-1.amazonaws.com.cn",
+        "connect.us-east-1.api.amazonwebservices.com.cn",
+        "connect.us-east-1.amazonaws.eu",
+        "connect.us-east-1.c2s.ic.gov",
+    ],
+)
+def test_connects_own_hosts_are_known(host: str) -> None:
+    """In every partition, with FIPS, dual stack and interface endpoints."""
+    assert is_connects(host, "us-east-1", botocore.session.Session())
+
+
+@pytest.mark.parametrize(
+    "host", ["vpce-1a2b-3c4d.connect.us-east-1.vpce.amazonaws.com:443", "127.0.0.1:8443", "localhost", "[::1]:8443"]
+)
+def test_own_hosts_and_loopback_need_no_word_of_the_operator(environment: _Environment, host: str) -> None:
+    """The simulator and interface endpoints work as soon as a variable names them."""
+    environment.set({"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_CONNECT": f"https://{host}"})
+    assert _resolve().url == f"https://{host}"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "connect.example",
+        "amazonaws.com",
+        "us-east-1.amazonaws.com",
+        "connect.eu-central-1.amazonaws.com",
+        "connect.us-east-1.amazonaws.com.example",
+        "connect.us-east-1.amazonaws.com-example.org",
+        "connect.us-east-1xamazonaws.com",
+        "evilconnect.us-east-1.amazonaws.com",
+        "connect.us-east-1.s3.amazonaws.com",
+        "a1b2c3.execute-api.us-east-1.amazonaws.com",
+        "ec2-1-2-3-4.compute-1.amazonaws.com",
+        "sts.us-east-1.amazonaws.com",
+        "api.aws",
+        "10.0.0.1",
+        "128.0.0.1",
+        "localhost.example",
+    ],
+)
+def test_no_other_host_is_connects(host: str) -> None:
+    """Neither a stranger's nor one that a customer of AWS may name."""
+    assert not is_connects(host, "us-east-1", botocore.session.Session())
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_CONNECT", "AWS_ENDPOINT_URL"])
+@pytest.mark.parametrize("host", ["connect.example", "a1b2c3.execute-api.us-east-1.amazonaws.com", "128.0.0.1"])
+def test_no_variable_alone_sends_signed_calls_elsewhere(environment: _Environment, variable: str, host: str) -> None:
+    """The message says what would allow it."""
+    environment.set({"AWS_REGION": "us-east-1", variable: f"https://{host}:8443"})
+    problem = _problem()
+    assert f"https://{host}:8443" in problem
+    assert "Unset AWS_ENDPOINT_URL_CONNECT, AWS_ENDPOINT_URL" in problem
+    assert f"MONITOR_CONTACT_ALLOW_ENDPOINT={host}" in problem
+
+
+def test_the_profile_alone_sends_no_signed_calls_elsewhere(environment: _Environment) -> None:
+    """The config file is no better than a variable."""
+    environment.config.write_text("[default]\nregion = us-east-1\nendpoint_url = https://profile.example\n")
+    assert "MONITOR_CONTACT_ALLOW_ENDPOINT=profile.example" in _problem()
+
+
+def test_one_host_can_be_allowed(environment: _Environment) -> None:
+    """Exactly that one, in any case and at any port; not what is below it, and not over plain http."""
+    environment.set({"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_CONNECT": "https://gateway.example:8443"})
+    assert _resolve("Gateway.example").url == "https://gateway.example:8443"
+    for other in ("example", "sub.gateway.example", "gateway.example:8443", "*"):
+        assert "gateway.example" in _problem(other)
+    environment.set({"AWS_ENDPOINT_URL_CONNECT": "http://gateway.example"})
+    assert "must be https" in _problem("gateway.example")
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -709,3 +798,94 @@ async def test_a_caller_that_gives_up_leaves_the_renewal_to_the_others() -> None
     assert first.cancelled()
     assert sessions.made == 2
     assert credentials.current is not None
+
+
+# The second role, for barge alone.
+
+_ROLE = "arn:aws:iam::123456789012:role/barge"
+
+
+def _assumed(access_key: str, minutes: float = 60) -> tuple[int, bytes]:
+    expiration = datetime.now(UTC) + timedelta(minutes=minutes)
+    return 200, (
+        '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+        f"<AccessKeyId>{access_key}</AccessKeyId><SecretAccessKey>secret-barge</SecretAccessKey>"
+        f"<SessionToken>token-barge</SessionToken><Expiration>{expiration:%Y-%m-%dT%H:%M:%SZ}</Expiration>"
+        "</Credentials><AssumedRoleUser><Arn>arn:aws:sts::123456789012:assumed-role/barge/s</Arn>"
+        "<AssumedRoleId>AROA:s</AssumedRoleId></AssumedRoleUser></AssumeRoleResult></AssumeRoleResponse>"
+    ).encode()
+
+
+class _Sts:
+    """What STS is asked, and what it answers."""
+
+    def __init__(self, environment: _Environment, server: _Server) -> None:
+        environment.set({"AWS_REGION": "eu-central-1", "AWS_ENDPOINT_URL_STS": server.url})
+        self.asked: list[dict[str, list[str]]] = []
+        self.answers: list[tuple[int, bytes]] = [_assumed("ASIABARGE")]
+        server.answer = self._answer
+
+    def _answer(self, _path: str, body: bytes) -> tuple[int, bytes]:
+        self.asked.append(parse_qs(body.decode()))
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+@pytest.fixture
+def sts(environment: _Environment, server: _Server) -> _Sts:
+    """A local stand-in for STS."""
+    return _Sts(environment, server)
+
+
+def _barge() -> Credentials:
+    return Credentials(lambda: new_barge_session(_ROLE), clock=FakeClock())
+
+
+async def test_the_barge_role_is_assumed_when_it_is_needed(environment: _Environment, sts: _Sts) -> None:
+    """With the service's own credentials and a session name of its own, once; the start asks nobody."""
+    environment.set(_LASTING)
+    credentials = _barge()
+    credentials.require_configured()
+    assert sts.asked == []
+    assert await _fetched(credentials) == ("ASIABARGE", "secret-barge", "token-barge")
+    assert await _fetched(credentials) == ("ASIABARGE", "secret-barge", "token-barge")
+    (asked,) = sts.asked
+    assert (asked["Action"], asked["RoleArn"]) == (["AssumeRole"], [_ROLE])
+    assert asked["RoleSessionName"] == ["monitor-contact-barge"]
+
+
+async def test_the_barge_role_is_assumed_again_before_it_ends(environment: _Environment, sts: _Sts) -> None:
+    """By botocore's own rule, minutes before."""
+    environment.set(_LASTING)
+    sts.answers = [_assumed("ASIA1", minutes=5), _assumed("ASIA2", minutes=120)]
+    credentials = _barge()
+    assert [await _access_key(credentials) for _ in range(3)] == ["ASIA1", "ASIA2", "ASIA2"]
+    assert len(sts.asked) == 2
+
+
+async def test_renewing_assumes_the_barge_role_again(environment: _Environment, sts: _Sts) -> None:
+    """Also while the old credentials seem to last: Connect says that they do not work."""
+    environment.set(_LASTING)
+    sts.answers = [_assumed("ASIA1"), _assumed("ASIA2")]
+    credentials = _barge()
+    await _access_key(credentials)
+    await credentials.renew()
+    assert credentials.current is not None
+    assert credentials.current.access_key == "ASIA2"
+
+
+async def test_a_role_that_may_not_be_assumed_leaves_the_others_alone(environment: _Environment, sts: _Sts) -> None:
+    """No credentials for barge, and the service's own are what they were."""
+    environment.set(_LASTING)
+    sts.answers = [
+        (403, b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>")
+    ]
+    assert await _fetched(_barge()) is None
+    assert await _access_key(_new()) == "AKIDENV"
+
+
+def test_without_own_credentials_there_is_no_barge_role(sts: _Sts) -> None:
+    """It is the same problem as without the role, and nobody is asked."""
+    with pytest.raises(ConfigurationError) as raised:
+        _barge().require_configured()
+    assert "no AWS credentials" in raised.value.problems[0]
+    assert sts.asked == []

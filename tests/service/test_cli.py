@@ -12,15 +12,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from certificates import Authority
+from client.scripted_server import abort
+from client.scripted_server import serving as scripted
 from fakes import SESSION, FakeClock, FakeTransport
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import ErrorInfo, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
 from harness import Service, serving
 from monitor_contact_service.call import call
 from monitor_contact_service.cli import main, parser
+from monitor_contact_service.core.caller import ANONYMOUS
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.idempotency import derive_client_token
 from monitor_contact_service.exits import EXIT_FAILED, EXIT_USAGE
-from monitor_contact_service.handler import ANONYMOUS
 from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.settings import Settings, default_text, variable
 from monitor_contact_service.simulator import default_world, load_world
@@ -114,7 +123,11 @@ def test_help_documents_every_variable(name: str, capsys: pytest.CaptureFixture[
         ("simulate", ["--listen", "--world", "--print-world"]),
         (
             "call",
-            ["--target", "--instance-id", "--contact-id", "--user-id", "--capability", "--client-token", "--timeout"],
+            [
+                *["--target", "--instance-id", "--contact-id", "--user-id", "--capability", "--client-token"],
+                *["--reason", "--ticket", "--timeout", "--tls-ca", "--tls-cert", "--tls-key"],
+                *["--token-file", "--end-user-token-file"],
+            ],
         ),
     ],
 )
@@ -213,7 +226,7 @@ def test_an_address_that_others_could_reach_is_exit_2(command: _Command) -> None
     """With the reason."""
     done = command.run("serve", **_READY, MONITOR_CONTACT_LISTEN="0.0.0.0:0")
     assert done.returncode == EXIT_USAGE
-    assert "cannot identify its callers yet" in done.stderr
+    assert "everybody on the network could listen in" in done.stderr
 
 
 async def _call(
@@ -254,7 +267,7 @@ async def test_what_is_typed_is_what_is_sent(capsys: pytest.CaptureFixture[str])
         "ContactId": "c",
         "UserId": "u",
         "AllowedMonitorCapabilities": ["SILENT_MONITOR", "BARGE"],
-        "ClientToken": derive_client_token(ANONYMOUS, "mine"),
+        "ClientToken": derive_client_token(ANONYMOUS.id, "mine"),
     }
 
 
@@ -326,6 +339,137 @@ async def test_a_service_that_is_not_there_is_exit_1(capsys: pytest.CaptureFixtu
     assert (exit_code, answer["code"]) == (EXIT_FAILED, "UNAVAILABLE")
     assert "reason" not in answer
     assert answer["client_token"]
+
+
+async def test_why_and_for_whom_travel_beside_the_call(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Reason and ticket as typed, tokens from their files without the line's end; what is not given is not sent."""
+    (caller := tmp_path / "caller").write_text("a.b.c\n")
+    (person := tmp_path / "person").write_text("d.e.f\n")
+    tokens = ["--token-file", str(caller), "--end-user-token-file", str(person)]
+    with scripted() as server:
+        assert (await _call(capsys, server.target, "--reason", "coaching: day 1", "--ticket", "QA-1", *tokens))[0] == 0
+        assert (await _call(capsys, server.target))[0] == 0
+    ours = ({key: seen.metadata[key] for key in seen.metadata if key != "user-agent"} for seen in server.seen)
+    assert list(ours) == [
+        {
+            "authorization": "Bearer a.b.c",
+            "x-end-user-token": "d.e.f",
+            "x-monitor-reason": "coaching: day 1",
+            "x-monitor-ticket": "QA-1",
+        },
+        {},
+    ]
+
+
+async def test_a_call_over_mtls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the CA, certificate and key it succeeds; without the certificate the server does not answer, exit 1."""
+    authority = Authority()
+    (ca := tmp_path / "ca.crt").write_bytes(authority.certificate)
+    certificate, key = authority.leaf(uris=["spiffe://corp.example/cli"]).write(tmp_path, "client")
+    server_leaf = authority.leaf(dns_names=["localhost"])
+    credentials = grpc.ssl_server_credentials(
+        [(server_leaf.key, server_leaf.certificate)], authority.certificate, require_client_auth=True
+    )
+    with scripted(credentials=credentials) as server:
+        target = server.target.replace("127.0.0.1", "localhost")
+        trusting = ["--tls-ca", str(ca)]
+        own = ["--tls-cert", str(certificate), "--tls-key", str(key)]
+        assert (await _call(capsys, target, *trusting, *own))[0] == 0
+        exit_code, answer = await _call(capsys, target, *trusting, "--timeout", "2")
+    assert (exit_code, answer["code"]) == (EXIT_FAILED, "UNAVAILABLE")
+
+
+async def test_loopback_stays_here_whatever_proxy_is_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By itself gRPC would hand even loopback's plain text, and a token in it, to http_proxy."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with scripted() as server:
+        assert (await _call(capsys, server.target))[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--tls-cert", "{pem}"], "--tls-cert and --tls-key belong together"),
+        (["--tls-ca", "{absent}"], "--tls-ca {absent}: No such file"),
+        (["--tls-ca", "{text}"], "--tls-ca {text}: must be a PEM file"),
+        (["--token-file", "{absent}"], "--token-file {absent}: No such file"),
+        (["--token-file", "{empty}"], "--token-file {empty}: must hold one token"),
+        (["--token-file", "{text}"], "--token-file {text}: must hold one token"),
+        (["--end-user-token-file", "{binary}"], "--end-user-token-file {binary}: must hold one token"),
+        (["--reason", "caf\u00e9"], "--reason: must have only printable ASCII"),
+        (["--ticket", "a\nb"], "--ticket: must have only printable ASCII"),
+        (["--target", "192.0.2.1:443", "--token-file", "{token}"], "192.0.2.1:443 may not get a token unencrypted"),
+        (["--target", "dns:///a:1", "--end-user-token-file", "{token}"], "dns:///a:1 may not get a token unencrypted"),
+    ],
+)
+def test_what_cannot_be_sent_is_exit_2_and_repeats_no_secret(
+    options: list[str], problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the option and what would be right; nothing has been called."""
+    contents = {
+        "pem": b"-----BEGIN",
+        "text": b"two geheim",
+        "empty": b"\n",
+        "binary": b"geheim\xff",
+        "token": b"geheim",
+    }
+    files = {name: str(tmp_path / name) for name in (*contents, "absent")}
+    for name, content in contents.items():
+        Path(files[name]).write_bytes(content)
+    assert main(["call", *_IDS, *(option.format(**files) for option in options)]) == EXIT_USAGE
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(f"monitor-contact: {problem.format(**files)}")
+    assert len(printed.err.splitlines()) == 1
+    assert "geheim" not in printed.err
+
+
+def _packed(message: Message) -> AnyMessage:
+    packed = AnyMessage()
+    packed.Pack(message)
+    return packed
+
+
+_BROKEN = {
+    "corrupt": AnyMessage(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff\xff"),
+    "of an unknown type": AnyMessage(type_url="example.com/a.B", value=b"a"),
+    "without a type": AnyMessage(),
+    "an impossible time": _packed(RetryInfo(retry_delay=Duration(seconds=10**15))),
+}
+
+
+@pytest.mark.parametrize("broken", _BROKEN.values(), ids=_BROKEN)
+async def test_broken_details_of_another_server_hide_nothing_else(
+    broken: AnyMessage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are left out; what can be read, before and after, is printed and decides the exit code."""
+    details = (_packed(ErrorInfo(reason="OVERLOADED")), broken, _packed(RequestInfo(request_id="id")))
+    trailer = Status(details=details).SerializeToString()
+    with scripted(abort(grpc.StatusCode.DATA_LOSS, "no", (("grpc-status-details-bin", trailer),))) as server:
+        exit_code, answer = await _call(capsys, server.target, "--client-token", "t")
+    assert exit_code == 6
+    assert answer == {
+        "client_token": "t",
+        "code": "DATA_LOSS",
+        "message": "no",
+        "reason": "OVERLOADED",
+        "request_id": "id",
+    }
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"\xff\xff", b"", Status(details=[_packed(ErrorInfo(reason="OF_ANOTHER"))]).SerializeToString()],
+    ids=["no status", "empty", "an unknown reason"],
+)
+async def test_an_answer_that_is_not_ours_is_exit_1(trailer: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its code and message are printed; there is no advice for a reason that nobody knows."""
+    with scripted(abort(grpc.StatusCode.ABORTED, "no", (("grpc-status-details-bin", trailer),))) as server:
+        exit_code, answer = await _call(capsys, server.target)
+    assert (exit_code, answer["code"], answer["message"]) == (EXIT_FAILED, "ABORTED", "no")
 
 
 def test_every_kind_of_advice_is_exercised() -> None:

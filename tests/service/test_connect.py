@@ -15,6 +15,7 @@ from fakes import FakeCredentials
 from harness import connect_to, endpoint
 from monitor_contact_service.aws import Endpoint, new_session, resolve_endpoint
 from monitor_contact_service.connect import WARM_CONNECTIONS, Connect, open_http
+from monitor_contact_service.core import reads
 from monitor_contact_service.core.command import MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.wire import Answer
@@ -37,9 +38,16 @@ def no_configuration() -> Iterator[None]:
         yield
 
 
-async def _send(connect: Connect, *, timeout_seconds: float = 5.0, attempt: int = 1) -> MonitoringSession:
+async def _send(
+    connect: Connect, *, timeout_seconds: float = 5.0, attempt: int = 1, barge: bool = False
+) -> MonitoringSession:
     return await connect.monitor_contact(
-        BODY, timeout_seconds=timeout_seconds, attempt=attempt, max_attempts=6, invocation_id="invocation-1"
+        BODY,
+        timeout_seconds=timeout_seconds,
+        attempt=attempt,
+        max_attempts=6,
+        invocation_id="invocation-1",
+        barge=barge,
     )
 
 
@@ -125,6 +133,122 @@ async def test_renewing_asks_the_source_of_the_credentials() -> None:
     async with connect_to("http://127.0.0.1:1", credentials) as connect:
         await connect.renew_credentials()
     assert credentials.renewals == 1
+
+
+async def test_barge_has_credentials_of_its_own() -> None:
+    """Calls with BARGE are signed with the second role's and with no other; reads and silent calls never are."""
+    silent, barge = FakeCredentials("AKIDSILENT", "silent"), FakeCredentials("ASIABARGE", "barge", "token")
+    async with RawHttp([SESSION]) as upstream, open_http(endpoint(upstream.url), max_connections=1) as http:
+        connect = Connect(endpoint=endpoint(upstream.url), credentials=silent, barge_credentials=barge, http=http)
+        await _send(connect)
+        await _send(connect, barge=True)
+        await connect.read(reads.describe_user("i", "u"), timeout_seconds=5)
+        await _send(connect)
+        headers = [request.lower_headers for request in upstream.requests]
+    keys = [re.search(r"Credential=(\w+)/", header["authorization"]) for header in headers]
+    assert [key and key[1] for key in keys] == ["AKIDSILENT", "ASIABARGE", "AKIDSILENT", "AKIDSILENT"]
+    assert ["x-amz-security-token" in header for header in headers] == [False, True, False, False]
+
+
+async def test_without_credentials_for_barge_nothing_is_sent() -> None:
+    """It does not fall back to those of the other role."""
+    barge = FakeCredentials()
+    barge.current = None
+    async with RawHttp([SESSION]) as upstream, open_http(endpoint(upstream.url), max_connections=1) as http:
+        connect = Connect(
+            endpoint=endpoint(upstream.url), credentials=FakeCredentials(), barge_credentials=barge, http=http
+        )
+        with pytest.raises(Failure) as caught:
+            await _send(connect, barge=True)
+        assert not upstream.requests
+        await _send(connect)
+    assert caught.value.reason is Reason.SERVICE_CREDENTIALS
+
+
+async def test_without_a_second_role_barge_is_signed_like_the_rest() -> None:
+    """One role for both is the default, and then it is the one that is renewed."""
+    credentials = FakeCredentials("AKIDONE", "one")
+    async with RawHttp([SESSION]) as upstream, connect_to(upstream.url, credentials) as connect:
+        await _send(connect, barge=True)
+        await connect.renew_credentials(barge=True)
+        assert "Credential=AKIDONE/" in upstream.requests[0].lower_headers["authorization"]
+    assert credentials.renewals == 1
+
+
+async def test_the_credentials_that_were_used_are_renewed() -> None:
+    """One role's failure does not cause the other's renewal."""
+    silent, barge = FakeCredentials(), FakeCredentials()
+    where = endpoint("http://127.0.0.1:1")
+    async with open_http(where, max_connections=1) as http:
+        connect = Connect(endpoint=where, credentials=silent, barge_credentials=barge, http=http)
+        await connect.renew_credentials(barge=True)
+        assert (silent.renewals, barge.renewals) == (0, 1)
+        await connect.renew_credentials()
+        assert (silent.renewals, barge.renewals) == (1, 1)
+
+
+# ---- Reads -----------------------------------------------------------------------------------------------------------
+
+_READ = reads.describe_user("i", "u")
+
+
+async def test_a_read_has_these_headers_and_no_other() -> None:
+    """A GET has no body and says nothing of one."""
+    async with RawHttp([reply(200, "{}")]) as upstream, connect_to(upstream.url) as connect:
+        assert (await connect.read(_READ, timeout_seconds=5)).status == 200
+        (request,) = upstream.requests
+    assert (request.method, request.target, request.body) == ("GET", "/users/i/u", b"")
+    headers = request.lower_headers
+    assert set(headers) == {"host", "user-agent", "accept", "accept-encoding", "x-amz-date", "authorization"}
+    assert "SignedHeaders=host;x-amz-date," in headers["authorization"]
+
+
+async def test_a_read_goes_below_the_endpoints_path() -> None:
+    """As calls do, behind a gateway."""
+    async with RawHttp([reply(200, "{}")]) as upstream, _to(endpoint(f"{upstream.url}/base")) as connect:
+        await connect.read(_READ, timeout_seconds=5)
+        assert [request.target for request in upstream.requests] == ["/base/users/i/u"]
+
+
+async def test_the_answer_to_a_read_is_handed_on_whatever_it_is() -> None:
+    """What it means is for others to say; a redirect is not followed."""
+    async with (
+        RawHttp([reply(429, "x"), reply(307, "", {"Location": "/"})]) as upstream,
+        connect_to(upstream.url) as connect,
+    ):
+        assert [(await connect.read(_READ, timeout_seconds=5)).status for _ in range(2)] == [429, 307]
+        assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("request_", [_READ, reads.current_user_data("i", "u")], ids=["GET", "POST"])
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (Reply(b"", Then.CLOSE), Reason.CONNECT_UNREACHABLE),
+        (Reply(b"", Then.RESET), Reason.CONNECT_UNREACHABLE),
+        (Reply(b"nonsense\r\n\r\n"), Reason.CONNECT_BAD_RESPONSE),
+    ],
+)
+async def test_a_read_without_an_answer_has_changed_nothing(
+    request_: reads.ReadRequest, answer: Reply, reason: Reason
+) -> None:
+    """Sent once, and its outcome is known: there is none."""
+    async with RawHttp([answer]) as upstream, connect_to(upstream.url) as connect:
+        with pytest.raises(Failure) as caught:
+            await connect.read(request_, timeout_seconds=5)
+        assert len(upstream.requests) == 1
+    assert (caught.value.reason, caught.value.outcome_unknown) == (reason, False)
+
+
+async def test_a_read_without_credentials_is_not_sent() -> None:
+    """SERVICE_CREDENTIALS, as for a call."""
+    credentials = FakeCredentials()
+    credentials.current = None
+    async with RawHttp([reply(200)]) as upstream, connect_to(upstream.url, credentials) as connect:
+        with pytest.raises(Failure) as caught:
+            await connect.read(_READ, timeout_seconds=5)
+        assert not upstream.requests
+    assert caught.value.reason is Reason.SERVICE_CREDENTIALS
 
 
 async def test_a_cookie_is_not_sent_back() -> None:

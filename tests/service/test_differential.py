@@ -5,6 +5,7 @@ difference stands in `WANTED_DIFFERENCES`, and a test asserts that it still exis
 """
 
 import asyncio
+import json
 import re
 from calendar import timegm
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -31,7 +32,7 @@ from hypothesis import strategies as st
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact_service.aws import resolve_endpoint
 from monitor_contact_service.connect import Connect, open_http
-from monitor_contact_service.core import validation, wire
+from monitor_contact_service.core import reads, validation, wire
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.http1 import HttpClient, Route
@@ -242,6 +243,130 @@ def _assert_same_unsigned_headers(theirs: Mapping[str, str], ours: Mapping[str, 
     assert ours.get("x-amz-security-token") == theirs.get("x-amz-security-token")
 
 
+_ODD_IDS = [
+    "10000000-0000-4000-8000-000000000001",
+    "a/b",
+    "a?b#c",
+    "%2e%2e",
+    "é",
+    " +&=;:@!$'()*,[]",
+    "👩‍👩‍👧",
+    "...",
+    "~_-",
+]
+_ODD_TOKENS = ["a+b/==&x y", "é", "%2B", "AQ==", "a=b&maxResults=1", "?#/"]
+
+
+def _read_requests() -> Iterator[tuple[str, dict[str, Any], reads.ReadRequest]]:
+    """Yield the method of boto3, its arguments in the order of our query, and what we send for them."""
+    for one in _ODD_IDS:
+        yield "describe_user", {"InstanceId": one, "UserId": one}, reads.describe_user(one, one)
+        arguments = {"InstanceId": one, "SecurityProfileId": one}
+        yield "describe_security_profile", arguments, reads.describe_profile(one, one)
+        yield "describe_contact", {"InstanceId": one, "ContactId": one}, reads.describe_contact(one, one)
+        listed = reads.list_permissions(one, one)
+        yield "list_security_profile_permissions", {**arguments, "MaxResults": 1000}, listed
+        filters = {"InstanceId": one, "Filters": {"Agents": [one]}}
+        yield "get_current_user_data", filters, reads.current_user_data(one, one)
+    for token in _ODD_TOKENS:
+        arguments = {"InstanceId": "i", "SecurityProfileId": "p", "NextToken": token}
+        listed = reads.list_permissions("i", "p", token)
+        yield "list_security_profile_permissions", {**arguments, "MaxResults": 1000}, listed
+
+
+@pytest.mark.parametrize(("method", "arguments", "request_"), list(_read_requests()))
+async def test_the_same_reads_are_sent(
+    method: str, arguments: dict[str, Any], request_: reads.ReadRequest, pair: Pair
+) -> None:
+    """Method, path and query to the byte, body, signed headers and signature are those of boto3's client."""
+    pair.server.answers(reply(200, "{}"))
+    await asyncio.to_thread(getattr(pair.boto3, method), **arguments)
+    await pair.ours.read(request_, timeout_seconds=10)
+    theirs, ours = pair.server.requests
+    _assert_same_request(theirs, ours, pair.credentials, "us-east-1")
+    assert ours.lower_headers.keys() - theirs.lower_headers.keys() == {"accept"}
+    # AWS's statistics of retries: reads have none to tell.
+    assert theirs.lower_headers.keys() - ours.lower_headers.keys() == {"amz-sdk-invocation-id", "amz-sdk-request"}
+    for name in ("accept-encoding", "content-type", "content-length", "host", "x-amz-security-token"):
+        assert ours.lower_headers.get(name) == theirs.lower_headers.get(name)
+
+
+@pytest.mark.parametrize("identifier", [".", ".."])
+async def test_a_dot_segment_is_not_asked_for(identifier: str, readers: Pair) -> None:
+    """boto3 sends it as it is, and so asks another API; ours never gets as far."""
+    readers.server.answers(reply(200, "{}"))
+    await asyncio.to_thread(readers.boto3.describe_user, InstanceId="i", UserId=identifier)  # type: ignore[attr-defined]
+    assert readers.server.requests[0].target == f"/users/i/{identifier}"
+    with pytest.raises(ValueError, match="dot segment"):
+        reads.describe_user("i", identifier)
+
+
+_PERMISSIONS = {"Permissions": ["a", "ManagerListenIn"], "NextToken": "a+b/==&x y"}
+_USER = {"SecurityProfileIds": ["p", "q"], "Tags": {"Team": "blue"}, "HierarchyGroupId": "g"}
+_PROFILE = {
+    "TagRestrictedResources": ["User"],
+    "AllowedAccessControlTags": {"Team": "blue"},
+    "HierarchyRestrictedResources": ["User"],
+    "AllowedAccessControlHierarchyGroupId": "g",
+}
+_AGENT = {"Id": "a", "HierarchyGroups": {"Level1": {"Arn": "arn/g1"}, "Level2": {"Arn": "arn/g2"}}}
+
+
+async def test_the_same_is_understood_of_reads(readers: Pair) -> None:
+    """Member for member what boto3 finds in the answers."""
+    theirs: Any = readers.boto3
+
+    async def both(method: str, arguments: dict[str, Any], request: reads.ReadRequest, said: object) -> tuple[Any, Any]:
+        readers.server.answers(reply(200, json.dumps(said)))
+        return (
+            await asyncio.to_thread(getattr(theirs, method), **arguments),
+            await readers.ours.read(request, timeout_seconds=10),
+        )
+
+    answer, ours = await both(
+        "describe_user", {"InstanceId": "i", "UserId": "u"}, reads.describe_user("i", "u"), {"User": _USER}
+    )
+    user = reads.read_user(ours)
+    assert answer["User"] == {
+        "SecurityProfileIds": list(user.profile_ids),
+        "Tags": user.tags,
+        "HierarchyGroupId": user.group_id,
+    }
+    profile = {"InstanceId": "i", "SecurityProfileId": "p"}
+    answer, ours = await both(
+        "list_security_profile_permissions", profile, reads.list_permissions("i", "p"), _PERMISSIONS
+    )
+    page = reads.read_page(ours)
+    assert (frozenset(answer["Permissions"]), answer["NextToken"]) == (page.permissions, page.next_token)
+    answer, ours = await both(
+        "describe_security_profile", profile, reads.describe_profile("i", "p"), {"SecurityProfile": _PROFILE}
+    )
+    restriction = reads.read_restriction(ours)
+    assert restriction is not None
+    assert answer["SecurityProfile"] == {
+        **_PROFILE,
+        "AllowedAccessControlTags": restriction.tags,
+        "AllowedAccessControlHierarchyGroupId": restriction.group_id,
+    }
+    answer, ours = await both(
+        "describe_contact",
+        {"InstanceId": "i", "ContactId": "c"},
+        reads.describe_contact("i", "c"),
+        {"Contact": {"AgentInfo": _AGENT}},
+    )
+    agent = reads.read_agent(ours)
+    assert agent is not None
+    assert (answer["Contact"]["AgentInfo"]["Id"], frozenset({"g1", "g2"})) == (agent.user_id, agent.group_ids)
+    answer, ours = await both(
+        "get_current_user_data",
+        {"InstanceId": "i", "Filters": {"Agents": ["u"]}},
+        reads.current_user_data("i", "u"),
+        {"UserDataList": [{"MaxSlotsByChannel": {"VOICE": 1}}]},
+    )
+    assert answer["UserDataList"][0]["MaxSlotsByChannel"]["VOICE"] == 1
+    assert reads.read_presence(ours).takes_calls
+
+
 class _CapturedError(Exception):
     """Ends a call with the request that it would have sent."""
 
@@ -307,7 +432,7 @@ async def test_every_region_is_called_like_boto3_calls_it(region: str, monkeypat
         await asyncio.to_thread(client.monitor_contact, **_arguments(command))  # type: ignore[attr-defined]
     client.close()
 
-    where = await asyncio.to_thread(resolve_endpoint, session)
+    where = await asyncio.to_thread(resolve_endpoint, session, "vpce-1.connect.example")
     assert where.url.startswith("https://")
     route = Route(where.url, proxy=None, tls=where.tls_context)
     http = HttpClient(where.url, route=route, user_agent=where.user_agent, exchange=_capture_ours)

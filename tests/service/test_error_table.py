@@ -19,11 +19,11 @@ from fakes import FakeCredentials, FreeTokens
 from google.rpc.error_details_pb2 import QuotaFailure, RequestInfo
 from harness import UNPACED, Service, connect_to, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorCapability, MonitorContactRequest, MonitorContactResponse
+from monitor_contact_service.core.caller import ANONYMOUS
 from monitor_contact_service.core.failures import Reason
 from monitor_contact_service.core.idempotency import derive_client_token
 from monitor_contact_service.core.outage import FAILURES_TO_OPEN, Outage
 from monitor_contact_service.core.retry import MAX_ATTEMPTS
-from monitor_contact_service.handler import ANONYMOUS
 from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.settings import Settings
 from monitor_contact_service.simulator import GARBAGE, UNLIMITED, Fault, Quota, ReceivedCall, Simulator, default_world
@@ -76,7 +76,7 @@ EXPECTED = {
     Reason.CAPABILITIES_REQUIRED: Expected(_CODE.FAILED_PRECONDITION),
     Reason.USER_PHONE_NUMBER_INVALID: Expected(_CODE.FAILED_PRECONDITION),
     Reason.RESOURCE_NOT_FOUND: Expected(_CODE.NOT_FOUND, ("aws_request_id", "resource")),
-    Reason.SERVICE_QUOTA_EXCEEDED: Expected(_CODE.RESOURCE_EXHAUSTED, quota_failure=True),
+    Reason.SERVICE_QUOTA_EXCEEDED: Expected(_CODE.RESOURCE_EXHAUSTED, ("aws_request_id", "cause"), quota_failure=True),
     Reason.THROTTLED: Expected(
         _CODE.RESOURCE_EXHAUSTED,
         ("attempts", "aws_request_id"),
@@ -423,7 +423,7 @@ def _assert_one_call_in_all_attempts(calls: Sequence[ReceivedCall], request: Mon
     (token,) = {call.client_token for call in calls}
     (invocation_id,) = {call.invocation_id for call in calls}
     assert str(uuid.UUID(invocation_id)) == invocation_id
-    derived = derive_client_token(ANONYMOUS, request.client_token)
+    derived = derive_client_token(ANONYMOUS.id, request.client_token)
     assert token == (derived if request.client_token else invocation_id)
     assert [call.sdk_request for call in calls] == [
         f"attempt={number}; max={MAX_ATTEMPTS}" for number in range(1, len(calls) + 1)

@@ -12,12 +12,12 @@ import pytest
 from fakes import FreeTokens
 from harness import CONTACT_ID, INSTANCE_ID, USER_ID, connect_to, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
+from monitor_contact_service.core.caller import ANONYMOUS
 from monitor_contact_service.core.failures import Reason
 from monitor_contact_service.core.idempotency import derive_client_token
 from monitor_contact_service.core.outage import Outage
 from monitor_contact_service.core.retry import MAX_ATTEMPTS
 from monitor_contact_service.core.wire import ANSWER_MAX_BYTES
-from monitor_contact_service.handler import ANONYMOUS
 from raw_http import RawHttp, Reply, Request, Then, reply
 
 from ._refused import refused
@@ -62,7 +62,7 @@ def _tokens(requests: list[Request]) -> set[str]:
 
 
 def _upstream_token(request: MonitorContactRequest) -> str:
-    return derive_client_token(ANONYMOUS, request.client_token)
+    return derive_client_token(ANONYMOUS.id, request.client_token)
 
 
 # ---- Answers that are good, however odd ------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -14,18 +15,26 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo
 from google.rpc.status_pb2 import Status
 from grpc_health.v1.health_pb2 import HealthCheckRequest
-from grpc_health.v1.health_pb2_grpc import HealthStub
+from grpc_health.v1.health_pb2_grpc import HealthStub, add_HealthServicer_to_server
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
-from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceServicer
+from monitor_contact.v1.monitor_contact_pb2_grpc import (
+    MonitorContactServiceServicer,
+    add_MonitorContactServiceServicer_to_server,
+)
 from monitor_contact_service import server as grpc_server
+from monitor_contact_service.core import validation
 from monitor_contact_service.core.failures import Failure, Reason, Violation
 from monitor_contact_service.health import Health
+from monitor_contact_service.interceptors import CallGuard, MethodObserver
 from monitor_contact_service.reasons import TABLE
+from monitor_contact_service.reflection import Reflection
 from monitor_contact_service.settings import Settings
-from monitor_contact_service.telemetry import JsonFormatter
+from monitor_contact_service.telemetry import JsonFormatter, caller_var
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[MonitorContactRequest, MonitorContactResponse]
@@ -51,7 +60,10 @@ class _Handler(MonitorContactServiceServicer):
 
 
 async def _echo(request: MonitorContactRequest, context: "Context") -> MonitorContactResponse:
+    """Answer whatever can be read; the service's own handler has `validation.parse` look."""
     del context
+    if request is validation.UNDECODABLE:
+        raise validation.undecodable()
     return MonitorContactResponse(contact_id=request.contact_id)
 
 
@@ -295,15 +307,41 @@ async def test_a_hundred_violations_arrive_without_losing_the_reason(
 async def test_bytes_that_are_no_request_are_refused_typed(
     handler: _Handler, channel: grpc.aio.Channel, log: _Lines, raw: bytes
 ) -> None:
-    """INVALID_ARGUMENT with an ErrorInfo and a violation, and nothing of the decoder's text."""
-    del handler
+    """INVALID_ARGUMENT with an ErrorInfo and a violation, nothing of the decoder's text; our handler is asked first.
+
+    Who calls is its first step, and its refusals are recorded.
+    """
+    asked: list[bool] = []
+
+    async def behaviour(request: MonitorContactRequest, context: "Context") -> MonitorContactResponse:
+        asked.append(request is validation.UNDECODABLE)
+        return await _echo(request, context)
+
+    handler.behaviour = behaviour
     error = await _refused(channel, raw)
+    assert asked == [True]
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (_info(error).reason, dict(_info(error).metadata)) == ("VALIDATION_FAILED", {"violations": "1"})
     bad_request = _details(error)[BadRequest]
     assert isinstance(bad_request, BadRequest)
     assert [violation.reason for violation in bad_request.field_violations] == ["UNDECODABLE"]
     assert (await log.event("call"))["reason"] == "VALIDATION_FAILED"
+
+
+async def test_an_empty_request_is_not_taken_for_undecodable_bytes(
+    handler: _Handler, channel: grpc.aio.Channel
+) -> None:
+    """Equal to the stand-in and yet another: no bytes at all are a request without fields."""
+    del handler
+    assert MonitorContactResponse.FromString(await _raw_call(channel, b"")) == MonitorContactResponse()
+
+
+@pytest.mark.parametrize("method", ["Check", "List"])
+async def test_health_is_spared_bytes_that_are_no_request(channel: grpc.aio.Channel, log: _Lines, method: str) -> None:
+    """It knows nothing of the stand-in, so the guard refuses in its place; nothing is called a bug."""
+    error = await _refused(channel, b"\xff\xff\xff", f"/grpc.health.v1.Health/{method}")
+    assert (error.code(), _info(error).reason) == (grpc.StatusCode.INVALID_ARGUMENT, "VALIDATION_FAILED")
+    assert log.entries == []
 
 
 @hypothesis_settings(deadline=None, max_examples=200)
@@ -389,3 +427,206 @@ async def test_a_caller_whose_deadline_passes_is_logged_as_cancelled(
         await _raw_call(channel, b"", timeout=0.1)
     assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert (await log.event("call"))["code"] == "CANCELLED"
+
+
+# ---- Caller and counts -----------------------------------------------------------------------------------------------
+
+
+async def test_the_line_of_a_call_names_the_caller_that_was_identified(
+    handler: _Handler, channel: grpc.aio.Channel, log: _Lines
+) -> None:
+    """In the words that the handler has for it; where nobody was identified, nobody is named."""
+
+    async def behaviour(request: MonitorContactRequest, context: "Context") -> MonitorContactResponse:
+        if request.contact_id:
+            caller_var.set("spiffe://corp.example/desk")
+        return await _echo(request, context)
+
+    handler.behaviour = behaviour
+    await _raw_call(channel, MonitorContactRequest(contact_id="c").SerializeToString())
+    assert (await log.event("call"))["caller"] == "spiffe://corp.example/desk"
+    log.entries.clear()
+    await _raw_call(channel, b"")
+    assert "caller" not in await log.event("call")
+
+
+async def test_the_line_of_a_call_has_the_documented_fields(
+    handler: _Handler, channel: grpc.aio.Channel, log: _Lines
+) -> None:
+    """And no other: whatever is added has to be looked at for what it tells of callers."""
+    del handler
+    await _raw_call(channel, MonitorContactRequest(contact_id="c").SerializeToString())
+    fields = {"ts", "level", "event", "request_id", "method", "code", "reason", "duration_ms"}
+    assert (await log.event("call")).keys() == fields
+
+
+@dataclass
+class _Counts:
+    """Remembers what the guard tells: the ends of calls as (path, kind, code, reason), and what began."""
+
+    begun: list[str] = field(default_factory=list)
+    ended: list[tuple[str, str, str, str]] = field(default_factory=list)
+    unknown: int = 0
+
+    def method(self, path: str, kind: str) -> MethodObserver:
+        """Return the observer of a method."""
+        return _Method(self, path.rpartition("/")[2], kind)
+
+    def unknown_method(self) -> None:
+        """Count it."""
+        self.unknown += 1
+
+
+@dataclass
+class _Method:
+    """Tells its counts."""
+
+    counts: _Counts
+    name: str
+    kind: str
+
+    def started(self) -> None:
+        """Remember it."""
+        self.counts.begun.append(self.name)
+
+    def handled(self, code: grpc.StatusCode, reason: str, seconds: float) -> None:
+        """Remember it."""
+        assert 0 <= seconds < _GENEROUS_SECONDS
+        self.counts.ended.append((self.name, self.kind, code.name, reason))
+
+
+class _BrokenHealth(Health):
+    """Fails while it streams."""
+
+    async def Watch(  # noqa: N802 - the contract's name
+        self, request: HealthCheckRequest, context: Any
+    ) -> AsyncIterator[Any]:
+        """Send what there is, then fail or abort."""
+        async for response in super().Watch(request, context):
+            yield response
+            if request.service == "abort":
+                await context.abort(grpc.StatusCode.DATA_LOSS, "as it is")
+            if request.service == "bug":
+                raise RuntimeError(_SECRET)
+
+
+@asynccontextmanager
+async def _counting() -> AsyncIterator[tuple[_Counts, _Handler, Health, grpc.aio.Channel]]:
+    counts, handler, health, settings = _Counts(), _Handler(), _BrokenHealth([]), Settings(listen="127.0.0.1:0")
+    reflection = Reflection(grpc_server.services())
+    server = grpc.aio.server(interceptors=(CallGuard(counts),))
+    add_MonitorContactServiceServicer_to_server(handler, server)
+    add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]  # generated
+    server.add_generic_rpc_handlers(reflection.handlers())
+    target = str(grpc_server.listen(server, settings.address))
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(target) as channel:
+            yield counts, handler, health, channel
+    finally:
+        health.end_watches()
+        reflection.end_streams()
+        await server.stop(1)
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(_GENEROUS_SECONDS):
+        while True:
+            if condition():
+                return
+            await asyncio.sleep(0)
+
+
+async def test_unary_calls_are_told_with_their_code_and_reason() -> None:
+    """A success, a refusal, a bug, bytes that are no request, health's own refusal and a method that nobody serves."""
+
+    async def behaviour(request: MonitorContactRequest, context: "Context") -> MonitorContactResponse:
+        if request.contact_id == "bug":
+            raise RuntimeError(_SECRET)
+        if request.contact_id == "failure":
+            raise Failure(Reason.OVERLOADED)
+        return await _echo(request, context)
+
+    async with _counting() as (counts, handler, _, channel):
+        handler.behaviour = behaviour
+        await _raw_call(channel, b"")
+        for contact_id in ("failure", "bug"):
+            await _refused(channel, MonitorContactRequest(contact_id=contact_id).SerializeToString())
+        await _refused(channel, b"\xff\xff\xff")
+        await _refused(channel, HealthCheckRequest(service="x").SerializeToString(), "/grpc.health.v1.Health/Check")
+        await _refused(channel, b"", "/no.Such/Method")
+    assert counts.ended == [
+        ("MonitorContact", "unary", "OK", "OK"),
+        ("MonitorContact", "unary", "RESOURCE_EXHAUSTED", "OVERLOADED"),
+        ("MonitorContact", "unary", "INTERNAL", "INTERNAL"),
+        ("MonitorContact", "unary", "INVALID_ARGUMENT", "VALIDATION_FAILED"),
+        ("Check", "unary", "NOT_FOUND", ""),
+    ]
+    assert counts.begun == [name for name, *_ in counts.ended]
+    assert counts.unknown == 1
+
+
+async def test_a_call_that_is_left_is_told_as_such() -> None:
+    """Once, and with a reason of its own."""
+
+    async def behaviour(_: MonitorContactRequest, __: "Context") -> MonitorContactResponse:
+        await asyncio.Event().wait()
+        return MonitorContactResponse()
+
+    async with _counting() as (counts, handler, _, channel):
+        handler.behaviour = behaviour
+        call = _raw_call(channel, b"")
+        await _until(lambda: counts.begun)
+        call.cancel()
+        await _until(lambda: counts.ended)
+    assert counts.ended == [("MonitorContact", "unary", "CANCELLED", "CALLER_LEFT")]
+
+
+async def test_streams_are_told_when_they_end() -> None:
+    """A watch that its client leaves, one that the server ends, one that fails, one that aborts."""
+    async with _counting() as (counts, _, health, channel):
+        stub = HealthStub(channel)  # type: ignore[no-untyped-call]  # generated
+        left = stub.Watch(HealthCheckRequest(service="liveness"))
+        assert (await left.read()).status
+        assert counts.ended == []
+        left.cancel()
+        await _until(lambda: counts.ended)
+        for service in ("bug", "abort"):
+            with pytest.raises(grpc.aio.AioRpcError):
+                _ = [response async for response in stub.Watch(HealthCheckRequest(service=service))]
+        ended = stub.Watch(HealthCheckRequest(service="liveness"))
+        assert (await ended.read()).status
+        health.end_watches()
+        assert await ended.read() is grpc.aio.EOF
+        await _until(lambda: len(counts.ended) == 4)
+    assert [code for _, _, code, _ in counts.ended] == ["CANCELLED", "UNKNOWN", "DATA_LOSS", "OK"]
+    assert {(name, kind, reason) for name, kind, _, reason in counts.ended} == {("Watch", "server_stream", "")}
+    assert counts.begun == ["Watch"] * 4
+
+
+async def test_a_conversation_is_told_when_it_ends() -> None:
+    """Reflection: requests and answers both are streams."""
+    async with _counting() as (counts, _, _, channel):
+        stub = ServerReflectionStub(channel)  # type: ignore[no-untyped-call]  # generated
+        talk = stub.ServerReflectionInfo()
+        await talk.write(ServerReflectionRequest(list_services=""))
+        assert (await talk.read()).list_services_response.service
+        await talk.done_writing()
+        assert await talk.read() is grpc.aio.EOF
+        await _until(lambda: counts.ended)
+    assert counts.ended == [("ServerReflectionInfo", "bidi_stream", "OK", "")]
+
+
+async def test_a_stream_that_is_left_leaves_nothing_open() -> None:
+    """The servicer's own generator ends with the call: what it waits for would keep it in memory otherwise."""
+    async with _counting() as (counts, _, _, channel):
+        stub = ServerReflectionStub(channel)  # type: ignore[no-untyped-call]  # generated
+        talk = stub.ServerReflectionInfo()
+        await talk.write(ServerReflectionRequest(list_services=""))
+        await talk.read()
+        waiting = {task for task in asyncio.all_tasks() if "Event.wait" in repr(task.get_coro())}
+        assert waiting
+        talk.cancel()
+        await _until(lambda: counts.ended)
+        await _until(lambda: all(task.done() for task in waiting))
+    assert counts.ended == [("ServerReflectionInfo", "bidi_stream", "CANCELLED", "")]

@@ -3,12 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
 import pytest
+import raw_h2
+from certificates import Authority
 from fakes import SESSION, FakeClock, FakeTransport
 from harness import UNPACED, Service, serving
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
@@ -244,6 +246,96 @@ async def test_at_most_a_hundred_calls_of_one_connection_are_in_the_server() -> 
             released.set()
             assert [(await call).contact_id for call in calls] == ["c"] * 150
     assert most == 100
+
+
+class _Echo(MonitorContactServiceServicer):
+    """Answers at once."""
+
+    async def MonitorContact(  # noqa: N802 - the contract's name
+        self,
+        request: MonitorContactRequest,
+        context: "grpc.aio.ServicerContext[MonitorContactRequest, MonitorContactResponse]",
+    ) -> MonitorContactResponse:
+        """Return the contact's id."""
+        del context
+        return MonitorContactResponse(contact_id=request.contact_id)
+
+
+@asynccontextmanager
+async def _listening(settings: Settings, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[str]:
+    """Yield the target of a server, which speaks TLS if it has credentials."""
+    server = _bare_server(settings, _Echo())
+    target = grpc_server.listen(server, settings.address, credentials)
+    await server.start()
+    try:
+        yield str(target)
+    finally:
+        await server.stop(1)
+
+
+def _server_credentials(authority: Authority) -> grpc.ServerCredentials:
+    leaf = authority.leaf(dns_names=["localhost"])
+    return grpc.ssl_server_credentials([(leaf.key, leaf.certificate)])
+
+
+async def test_with_credentials_the_port_speaks_tls_and_nothing_else() -> None:
+    """Who trusts the CA is served; plain text is not."""
+    authority = Authority()
+    async with _listening(Settings(listen="127.0.0.1:0"), _server_credentials(authority)) as target:
+        trusting = grpc.ssl_channel_credentials(authority.certificate)
+        name = [("grpc.ssl_target_name_override", "localhost")]
+        async with grpc.aio.secure_channel(target, trusting, name) as channel:
+            assert await _echoed(MonitorContactServiceStub(channel), "c") == "c"
+        async with grpc.aio.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
+            call = MonitorContactServiceStub(channel).MonitorContact(_VALID, timeout=_GENEROUS_SECONDS)
+            assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_taken_port_is_refused_with_credentials_too(running: Service) -> None:
+    """By the same error."""
+    with pytest.raises(PortTakenError, match="MONITOR_CONTACT_LISTEN"):
+        grpc_server.listen(_bare_server(Settings()), parse_address(running.target), _server_credentials(Authority()))
+
+
+async def test_the_connection_after_the_last_is_hung_up_on() -> None:
+    """20 connections are served on, the 21st gets no answer; as soon as one leaves there is room for another."""
+    async with _listening(Settings(listen="127.0.0.1:0", max_connections=20)) as target, AsyncExitStack() as held:
+        connections = [await held.enter_async_context(raw_h2.connected(target)) for _ in range(20)]
+        for connection in connections:
+            assert (await connection.call()).grpc_status == 0
+        async with raw_h2.connected(target) as refused:
+            await refused.ended()
+        for connection in connections:
+            assert (await connection.call()).grpc_status == 0
+        connections[0].abort()
+        async with asyncio.timeout(_GENEROUS_SECONDS):
+            while not await _is_served(target):
+                pass
+
+
+async def _is_served(target: str) -> bool:
+    async with raw_h2.connected(target) as connection:
+        try:
+            return (await connection.call()).grpc_status == 0
+        except ConnectionError:
+            return False
+
+
+async def test_who_connects_and_says_nothing_is_hung_up_on_within_seconds() -> None:
+    """With TLS in the middle of the handshake, in plain text before HTTP/2 has begun; gRPC's default is two minutes."""
+    settings = Settings(listen="127.0.0.1:0")
+    async with _listening(settings) as plain, _listening(settings, _server_credentials(Authority())) as secure:
+        async with asyncio.timeout(_GENEROUS_SECONDS):
+            await asyncio.gather(*[_until_hung_up(target) for target in (plain, secure) * 10])
+
+
+async def _until_hung_up(target: str) -> None:
+    address = parse_address(target)
+    reader, writer = await asyncio.open_connection(address.host, address.port)
+    try:
+        await reader.read()  # to the end
+    finally:
+        writer.transport.abort()
 
 
 async def _echoed(stub: "MonitorContactServiceAsyncStub", contact_id: str) -> str:

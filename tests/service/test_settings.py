@@ -38,7 +38,30 @@ _DEFAULTS = {
     "drain_seconds": 40,
     "max_connection_age_seconds": 30,
     "reflection": "auto",
+    "health_listen": "",
     "metrics_listen": "",
+    "tls_cert_file": "",
+    "tls_key_file": "",
+    "tls_client_ca_file": "",
+    "access_file": "",
+    "policy_file": "",
+    "policy_timezone": "UTC",
+    "supervisor_check": "enforce",
+    "restricted_supervisors": "deny",
+    "read_quota_rate": 2,
+    "read_quota_burst": 5,
+    "diagnosis": "auto",
+    "barge_role_arn": "",
+    "allow_endpoint": "",
+    "audit": SecretStr(""),
+    "audit_key_file": "",
+    "audit_rotate_bytes": 64 * 1024 * 1024,
+    "audit_rotate_seconds": 86_400,
+    "audit_timeout_seconds": 2,
+    "max_connections": 1_000,
+    "caller_rate_per_minute": 0,
+    "supervisor_rate_per_minute": 0,
+    "traces": "off",
     "log_level": "info",
     "log_format": "json",
     "settings_file": "",
@@ -104,6 +127,29 @@ def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, 
         ("max_connection_age_seconds", "1", 1),
         ("reflection", "off", "off"),
         ("metrics_listen", "[::]:9090", "[::]:9090"),
+        ("health_listen", "0.0.0.0:8081", "0.0.0.0:8081"),
+        ("access_file", "/etc/access.toml", "/etc/access.toml"),
+        ("policy_file", "/etc/policy.cedar", "/etc/policy.cedar"),
+        ("policy_timezone", "America/New_York", "America/New_York"),
+        ("supervisor_check", "warn", "warn"),
+        ("supervisor_check", "off", "off"),
+        ("restricted_supervisors", "inside", "inside"),
+        ("restricted_supervisors", "allow", "allow"),
+        ("read_quota_rate", "0.5", 0.5),
+        ("read_quota_burst", "1", 1),
+        ("diagnosis", "off", "off"),
+        ("barge_role_arn", "arn:aws:iam::123456789012:role/barge", "arn:aws:iam::123456789012:role/barge"),
+        ("allow_endpoint", "connect.example", "connect.example"),
+        ("audit", "/var/audit.jsonl", SecretStr("/var/audit.jsonl")),
+        ("audit", "postgresql://writer@db/audit", SecretStr("postgresql://writer@db/audit")),
+        ("audit_key_file", "/etc/key.pem", "/etc/key.pem"),
+        ("audit_rotate_bytes", "65536", 65_536),
+        ("audit_rotate_seconds", "60", 60),
+        ("audit_timeout_seconds", "0.5", 0.5),
+        ("max_connections", "1", 1),
+        ("traces", "otlp", "otlp"),
+        ("caller_rate_per_minute", "30", 30),
+        ("supervisor_rate_per_minute", "4", 4),
         ("log_level", "debug", "debug"),
         ("log_format", "text", "text"),
     ],
@@ -120,6 +166,24 @@ def test_every_field_is_read_from_its_variable(
     ("field", "text"),
     [
         ("listen", "0.0.0.0:50051"),
+        ("health_listen", "8081"),
+        ("policy_timezone", "Europe/Atlantis"),
+        ("policy_timezone", "../etc/passwd"),
+        ("supervisor_check", "maybe"),
+        ("restricted_supervisors", "yes"),
+        ("read_quota_rate", "0"),
+        ("read_quota_burst", "0"),
+        ("diagnosis", "on"),
+        ("barge_role_arn", "arn:aws:iam::1:role/barge"),
+        ("barge_role_arn", "barge"),
+        ("audit", "mysql://writer@db/audit"),
+        ("audit_rotate_bytes", "1000"),
+        ("audit_rotate_seconds", "1"),
+        ("audit_timeout_seconds", "0"),
+        ("max_connections", "0"),
+        ("traces", "on"),
+        ("caller_rate_per_minute", "-1"),
+        ("supervisor_rate_per_minute", "1.5"),
         ("default_deadline_seconds", "0.12"),
         ("default_deadline_seconds", "61"),
         ("default_deadline_seconds", "soon"),
@@ -207,6 +271,46 @@ def test_metrics_on_the_port_of_the_api_are_refused(environment: pytest.MonkeyPa
     """Whatever the host: one of the two could not listen, or a caller would reach the wrong one."""
     environment.setenv("MONITOR_CONTACT_METRICS_LISTEN", f"{host}:50051")
     assert _problems() == ["MONITOR_CONTACT_METRICS_LISTEN: must have another port than MONITOR_CONTACT_LISTEN (50051)"]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (["tls_cert_file"], "MONITOR_CONTACT_TLS_KEY_FILE: must be set too"),
+        (["tls_key_file"], "MONITOR_CONTACT_TLS_CERT_FILE: must be set too"),
+        (["tls_client_ca_file"], "MONITOR_CONTACT_TLS_CERT_FILE: must be set too"),
+    ],
+)
+def test_half_of_tls_is_refused(environment: pytest.MonkeyPatch, given: Sequence[str], problem: str) -> None:
+    """A certificate without its key, or clients' CAs without TLS, would protect nothing."""
+    for field in given:
+        environment.setenv(variable(field), "/etc/tls/file.pem")
+    [said] = _problems()
+    assert said.startswith(problem)
+
+
+@pytest.mark.parametrize("left_out", ["tls_cert_file", "access_file", "policy_file"])
+def test_another_address_than_loopback_needs_tls_identities_and_a_policy(
+    environment: pytest.MonkeyPatch, left_out: str
+) -> None:
+    """Each of the three by itself keeps the service on loopback, and the message names what is missing."""
+    environment.setenv("MONITOR_CONTACT_LISTEN", "0.0.0.0:8443")
+    for field in ("tls_cert_file", "tls_key_file", "access_file", "policy_file"):
+        environment.setenv(variable(field), "/etc/file")
+    assert read_settings().address == Address("0.0.0.0", 8443)  # noqa: S104 - the point
+    environment.delenv(variable(left_out))
+    environment.delenv(variable("tls_key_file")) if left_out == "tls_cert_file" else None
+    [said] = _problems()
+    assert said.startswith("MONITOR_CONTACT_LISTEN: must be a loopback address")
+    assert variable(left_out) in said
+
+
+def test_passwords_are_not_printed() -> None:
+    """What `check-config` prints and the log shows holds neither user information nor parameters of a URL."""
+    settings = Settings(audit=SecretStr(f"postgresql://writer:{_PASSWORD}@db:5432/audit?password={_PASSWORD}"))
+    lines = list(printable(settings))
+    assert "MONITOR_CONTACT_AUDIT=postgresql://db:5432/audit" in lines
+    assert not [line for line in lines if _PASSWORD in line]
 
 
 def test_metrics_are_served_where_the_operator_says_or_nowhere() -> None:
@@ -305,11 +409,11 @@ def test_loopback_addresses_are_listened_on(environment: pytest.MonkeyPatch, lis
     ],
 )
 def test_any_other_address_is_refused_with_the_reason(environment: pytest.MonkeyPatch, listen: str) -> None:
-    """Callers are not identified yet: an address that others can reach would let everybody listen in."""
+    """Without TLS and identities, an address that others can reach would let everybody listen in."""
     environment.setenv("MONITOR_CONTACT_LISTEN", listen)
     [problem] = _problems()
     assert problem.startswith("MONITOR_CONTACT_LISTEN: must be a loopback address")
-    assert "cannot identify its callers yet" in problem
+    assert "everybody on the network could listen in" in problem
 
 
 @pytest.mark.parametrize(

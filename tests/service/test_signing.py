@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from monitor_contact_service.signing import Signer
+from monitor_contact_service.signing import Signer, sign
 
 _URL = "https://connect.eu-central-1.amazonaws.com/contact/monitor"
 _LASTING = ReadOnlyCredentials("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None)
@@ -166,3 +166,52 @@ def test_nothing_secret_is_in_the_headers(now: _Now) -> None:
 def test_a_signer_knows_what_it_signs_with(now: _Now) -> None:
     """The transport compares it with the present credentials to see whether they were renewed."""
     assert _ours(now, _LASTING).signed_with is _LASTING
+
+
+@pytest.mark.parametrize("credentials", [_LASTING, _TEMPORARY], ids=["without token", "with token"])
+@pytest.mark.parametrize(
+    ("target", "canonical"),
+    [
+        ("/users/i/u", "/users/i/u\n"),
+        ("/users/i/a%2Fb", "/users/i/a%252Fb\n"),
+        ("/users/i/%252e%252e", "/users/i/%25252e%25252e\n"),
+        ("/p/i/p?nextToken=a%2Bb&maxResults=1000", "/p/i/p\nmaxResults=1000&nextToken=a%2Bb"),
+    ],
+)
+def test_a_read_is_signed_as_the_specification_says(
+    now: _Now, credentials: ReadOnlyCredentials, target: str, canonical: str
+) -> None:
+    """The path is encoded a second time, the query sorted; computed without any code of botocore."""
+    headers = sign(credentials, "connect", "eu-central-1", f"https://connect.example{target}", b"")
+    date = now.moment.strftime("%Y%m%dT%H%M%SZ")
+    signed = {"host": "connect.example", "x-amz-date": date}
+    if credentials.token:
+        signed["x-amz-security-token"] = credentials.token
+    names = ";".join(signed)
+    request = "\n".join(
+        [
+            f"GET\n{canonical}",
+            *(f"{name}:{value}" for name, value in signed.items()),
+            "",
+            names,
+            hashlib.sha256().hexdigest(),
+        ]
+    )
+    scope = f"{date[:8]}/eu-central-1/connect/aws4_request"
+    to_sign = "\n".join(["AWS4-HMAC-SHA256", date, scope, hashlib.sha256(request.encode()).hexdigest()])
+    key = f"AWS4{credentials.secret_key}".encode()
+    for part in scope.split("/"):
+        key = hmac.new(key, part.encode(), hashlib.sha256).digest()
+    signature = hmac.new(key, to_sign.encode(), hashlib.sha256).hexdigest()
+    assert {name.lower(): value for name, value in headers.items()} == {
+        **{name: value for name, value in signed.items() if name != "host"},
+        "authorization": f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+        f"SignedHeaders={names}, Signature={signature}",
+    }
+
+
+def test_a_body_makes_it_a_post_of_json(now: _Now) -> None:
+    """Signed like every other one, its type included."""
+    url = "https://connect.example/metrics/userdata/i"
+    assert sign(_TEMPORARY, "connect", "us-east-1", url, b"{}") == _theirs(_TEMPORARY, b"{}", url=url)
+    assert now.readings

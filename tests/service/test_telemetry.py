@@ -5,12 +5,18 @@ import io
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
+import raw_h2
 import virtual_time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
+from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceServicer
+from monitor_contact_service import server as grpc_server
+from monitor_contact_service.health import Health
+from monitor_contact_service.settings import Settings
 from monitor_contact_service.telemetry import (
     WRITE_DELAY_SECONDS,
     JsonFormatter,
@@ -18,9 +24,11 @@ from monitor_contact_service.telemetry import (
     configure_logging,
     fields,
     request_id_var,
+    trace_id_var,
 )
 
 _LOGGER = "monitor_contact_service.tests"
+_SECRET: Final = "geheim"
 
 
 def _record(event: str = "event", **extra: object) -> logging.LogRecord:
@@ -112,6 +120,17 @@ def test_an_event_inside_a_call_names_its_request(request_id: str) -> None:
     assert f"request_id={request_id}" in TextFormatter().format(_record())
 
 
+def test_an_event_of_a_traced_call_names_its_trace() -> None:
+    """Both formats carry it; outside a trace the key is absent."""
+    assert "trace_id" not in _json(_record())
+    token = trace_id_var.set("0af7651916cd43dd8448eb211c80319c")
+    try:
+        assert _json(_record())["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+        assert "trace_id=0af7651916cd43dd8448eb211c80319c" in TextFormatter().format(_record())
+    finally:
+        trace_id_var.reset(token)
+
+
 def test_an_exception_is_part_of_its_event() -> None:
     """The traceback stands in the same JSON line."""
     entry = _json(_raised("first\nsecond"))
@@ -166,13 +185,15 @@ async def test_lines_that_are_no_haste_are_written_together_and_in_order() -> No
     own = logging.getLogger(_LOGGER)
     for number in range(3):
         request_id_var.set(f"request-{number}")
+        trace_id_var.set(f"trace-{number}")
         own.info("call", extra=fields(number=number))
     assert stream.getvalue() == ""
     own.warning("trouble")
     entries = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [entry["event"] for entry in entries] == ["call", "call", "call", "trouble"]
-    # Each with the id that was the present one when it was logged.
+    # Each with the ids that were the present ones when it was logged.
     assert [entry["request_id"] for entry in entries[:3]] == ["request-0", "request-1", "request-2"]
+    assert [entry["trace_id"] for entry in entries[:3]] == ["trace-0", "trace-1", "trace-2"]
 
 
 @pytest.mark.usefixtures("loggers")
@@ -194,6 +215,29 @@ def test_what_waits_is_written_by_the_loops_timer_and_at_the_end() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["first", "second", "third"]
 
 
+@pytest.mark.usefixtures("loggers")
+def test_a_line_outside_a_call_takes_no_id_from_the_call_whose_line_it_is_written_with() -> None:
+    """The timer that writes both runs as if inside the call that set it."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    own = logging.getLogger(_LOGGER)
+
+    async def call() -> None:
+        request_id_var.set("request-1")
+        trace_id_var.set("trace-1")
+        own.info("call")
+
+    async def serve() -> None:
+        await asyncio.create_task(call())
+        own.info("draining")
+        await asyncio.sleep(WRITE_DELAY_SECONDS * 2)
+
+    virtual_time.run(serve())
+    inside, outside = (json.loads(line) for line in stream.getvalue().splitlines())
+    assert (inside["request_id"], inside["trace_id"]) == ("request-1", "trace-1")
+    assert not {"request_id", "trace_id"} & outside.keys()
+
+
 async def log_and_wait_once(own: logging.Logger) -> None:
     """Log in another loop, whose timer is its own."""
     own.info("third")
@@ -207,3 +251,48 @@ def test_a_broken_stream_or_line_ends_nothing(capsys: pytest.CaptureFixture[str]
     configure_logging("info", "json", io.StringIO())
     logging.getLogger(_LOGGER).info("%d", "no number")
     assert capsys.readouterr().err.count("--- Logging error ---") == 2
+
+
+class _Handler(MonitorContactServiceServicer):
+    """Answers whoever gets this far."""
+
+    async def MonitorContact(  # noqa: N802 - the contract's name
+        self, request: MonitorContactRequest, context: object
+    ) -> MonitorContactResponse:
+        """Answer."""
+        del context
+        return MonitorContactResponse(contact_id=request.contact_id)
+
+
+@pytest.mark.usefixtures("loggers")
+@pytest.mark.parametrize("key", ["authorization", "x-end-user-token", "x-monitor-ticket", "user-agent"])
+async def test_metadata_that_cannot_be_decoded_does_not_reach_the_log(key: str) -> None:
+    """By itself gRPC logs such a value, with a traceback; the call is refused, and its line is the only one."""
+    stream = io.StringIO()
+    configure_logging("debug", "json", stream)
+    settings = Settings(listen="127.0.0.1:0")
+    server = grpc_server.build(settings, handler=_Handler(), health=Health([]), reflection=None)
+    target = str(grpc_server.listen(server, settings.address))
+    await server.start()
+    try:
+        async with raw_h2.connected(target) as connection:
+            answer = await connection.call([(key.encode(), f"Bearer {_SECRET}".encode() + b"\xff\xfe")])
+    finally:
+        await server.stop(1)
+    logging.getLogger().handlers[0].flush()
+    assert answer.grpc_status == 3  # INVALID_ARGUMENT
+    assert _SECRET not in stream.getvalue()
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["call"]
+
+
+@pytest.mark.usefixtures("loggers")
+def test_what_else_grpc_says_stays_in_the_log() -> None:
+    """Only the lines that repeat metadata are kept out."""
+    stream = io.StringIO()
+    configure_logging("info", "json", stream)
+    configure_logging("info", "json", stream)
+    logging.getLogger("grpc._cython.cygrpc").error("Invalid encoding on %s", _SECRET)
+    logging.getLogger("grpc._cython.cygrpc").error("Failed sending error status from server")
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == [
+        "Failed sending error status from server"
+    ]

@@ -202,6 +202,11 @@ class Caller:
         """Call a read."""
         return await self._call("GET", target, b"", key)
 
+    async def ask_presence(self, body: bytes, instance_id: str | None = None) -> Reply:
+        """Call GetCurrentUserData with a body as it is, for the main instance if none is named."""
+        instance_id = self._simulator.world.instances["main"].id if instance_id is None else instance_id
+        return await self._call("POST", f"/metrics/userdata/{instance_id}", body, None)
+
     async def control(self, method: str, name: str, body: bytes = b"") -> Reply:
         """Call the control API, unsigned."""
         async with await Wire.open(self._simulator.url) as wire:

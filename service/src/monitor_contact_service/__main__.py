@@ -1,4 +1,4 @@
-"""The one composer: settings -> collaborators -> server -> run until signalled -> drain; and the simulator's start."""
+"""The one composer: configuration -> collaborators -> server -> run until signalled -> drain; also of the simulator."""
 
 from . import engine  # noqa: F401 - before anything of gRPC
 
@@ -8,15 +8,14 @@ import argparse
 import asyncio
 import logging
 import os
-import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from importlib.util import find_spec
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc.aio
 import uvloop
@@ -24,45 +23,52 @@ import uvloop
 from . import server as grpc_server
 from . import simulator
 from .address import Address, parse_address
-from .admission import Admission, AdmissionObserver
-from .attempts import Attempts
-from .aws import Credentials, Endpoint, new_session, resolve_endpoint
+from .admission import Admission
+from .assembly import Outside, assemble, handler_of
+from .audit import AuditLog
+from .audit_log import FileLog
+from .audit_writer import Checkpoints, Rotation
+from .build import build_info, config_info
 from .cli import main
+from .configuration import Configuration, read_configuration
 from .connect import Connect, open_http
-from .core.fairness import FairQueue
-from .core.latency import MedianSeconds
-from .core.outage import Outage
-from .environment import read_settings
 from .exits import EXIT_INTERRUPTED, CannotStartError
-from .handler import ANONYMOUS, Deadlines, MonitorContactHandler
-from .health import Health
-from .idempotency import Idempotency
+from .handler import Steps
+from .health import Health, Readiness
+from .interceptors import CallGuard
+from .keys import KeySets
+from .loop_lag import measure_loop_lag
 from .metrics import Metrics, served
+from .policy_reload import PolicyReload
 from .quota import LocalQuota
 from .quota_url import quota_scope
 from .reflection import Reflection
-from .settings import RELOADABLE, ConfigurationError, Settings, printable, variable
+from .reloading import Reloading
+from .request_id import new_request_id
+from .settings import ConfigurationError, Settings, printable
 from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
-from .turns import TokenSource, Turns
-
-Value = TypeVar("Value")
+from .tls import ServerTls
+from .tokens import TokenVerifier
+from .tracing import open_tracer
+from .upstream import Upstream
 
 _log = logging.getLogger("monitor_contact_service")
 
 
 def serve(_: argparse.Namespace) -> int:
     """Run the service until it is signalled."""
-    settings, endpoint, credentials = _configuration()
-    configure_logging(settings.log_level, settings.log_format)
-    _run(_serve(settings, endpoint, credentials))
+    configuration = read_configuration()
+    configure_logging(configuration.settings.log_level, configuration.settings.log_format)
+    _run(_serve(configuration))
     return 0
 
 
 def check_config(_: argparse.Namespace) -> int:
     """Report every problem of the configuration, or what `serve` would use."""
-    settings, endpoint, _credentials = _configuration()
-    lines = list(printable(settings))
+    configuration = read_configuration()
+    endpoint = configuration.endpoint
+    lines = list(printable(configuration.settings))
     lines.append(f"Connect is {endpoint.url}, Region {endpoint.region}; AWS credentials are configured")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
@@ -90,34 +96,6 @@ def _run(main_task: Coroutine[Any, Any, None]) -> None:
         runner.run(main_task)
 
 
-def _configuration() -> tuple[Settings, Endpoint, Credentials]:
-    """Return what the environment asks for.
-
-    Raises:
-        ConfigurationError: with every problem of our settings and of AWS's configuration.
-    """
-    problems: list[str] = []
-    credentials = Credentials(new_session, clock=time.monotonic)
-    settings = _checked(read_settings, problems)
-    endpoint = _checked(lambda: resolve_endpoint(new_session()), problems)
-    _checked(credentials.require_configured, problems)
-    if settings is not None and settings.redis is not None and find_spec("redis") is None:
-        problems.append(
-            f"{variable('quota_url')}: needs the Redis client: pip install 'monitor-contact-service[redis]'"
-        )
-    if settings is None or endpoint is None or problems:
-        raise ConfigurationError(problems)
-    return settings, endpoint, credentials
-
-
-def _checked(read: Callable[[], Value], problems: list[str]) -> Value | None:
-    try:
-        return read()
-    except ConfigurationError as error:
-        problems.extend(error.problems)
-        return None
-
-
 async def _simulate(world: simulator.World, address: Address) -> None:
     stopped = asyncio.ensure_future(_stop_signal().wait())
     serving = asyncio.ensure_future(simulator.simulate(world, address.host, address.port))
@@ -127,62 +105,87 @@ async def _simulate(world: simulator.World, address: Address) -> None:
     serving.cancel()
 
 
-async def _serve(settings: Settings, endpoint: Endpoint, credentials: Credentials) -> None:
+async def _serve(configuration: Configuration) -> None:
+    settings, endpoint, access = configuration.settings, configuration.endpoint, configuration.access
     stopped = _stop_signal()
+    health = Health([grpc_server.SERVICE])
+    readiness = Readiness(health, ("credentials", "token_keys", "audit"))
+    metrics, tracer = Metrics(), open_tracer(settings.traces)
     async with (
         open_http(endpoint, max_connections=settings.max_in_flight) as http,
         _tokens(settings, endpoint.region) as tokens,
+        _audit_log(configuration, readiness) as audit_log,
         AsyncExitStack() as listeners,
     ):
-        metrics = Metrics()
-        connect = Connect(endpoint=endpoint, credentials=credentials, http=http)
-        call_seconds = MedianSeconds()
-        admission = _admission(settings, tokens, call_seconds, metrics)
-        metrics.watch(tokens, admission)
-        idempotency = Idempotency(clock=time.monotonic)
-        handler = MonitorContactHandler(
-            caller_of=lambda _: ANONYMOUS,
-            deadlines=Deadlines(settings.default_deadline_seconds, settings.max_deadline_seconds),
-            idempotency=idempotency,
-            admission=admission,
-            attempts=Attempts(
-                transport=connect,
-                attempt_timeout_seconds=settings.attempt_timeout_seconds,
-                call_seconds=call_seconds,
-                clock=time.monotonic,
-                sleep=asyncio.sleep,
-                draw=random.random,
-            ),
-            clock=time.monotonic,
+        connect = Connect(
+            endpoint=endpoint,
+            credentials=configuration.credentials,
+            barge_credentials=configuration.barge_credentials,
+            http=http,
+            upstream=Upstream(metrics, tracer),
         )
-        _reload_on_hangup(settings, tokens, admission)
-        health = Health([grpc_server.SERVICE])
+        verifier = TokenVerifier(access.issuers, keys=configuration.keys)
+        outside = Outside(
+            connect=connect,
+            tokens=tokens,
+            audit_log=audit_log,
+            verifier=verifier,
+            observer=metrics,
+            tracer=tracer,
+            caller_name=metrics.caller_name,
+        )
+        steps = assemble(settings, access, configuration.policies, outside)
+        _watch(metrics, configuration, tokens, steps, health)
         reflection = Reflection(grpc_server.services()) if settings.serves_reflection else None
-        server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection)
+        handler = handler_of(settings, steps, outside)
+        guard = CallGuard(metrics.calls, tracer)
+        server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection, guard=guard)
         if settings.metrics_address is not None:
             metrics_address = listeners.enter_context(served(metrics, settings.metrics_address))
             _log.info("metrics served", extra=fields(address=str(metrics_address)))
-        address = grpc_server.listen(server, settings.address)
+        await listeners.enter_async_context(_health_beside(settings, health))
+        tls = configuration.tls
+        address = grpc_server.listen(server, settings.address, tls.credentials() if tls else None)
         await server.start()
         health.set_alive()
-        if isinstance(tokens, SharedQuota):
-            shared = tokens
-            shared.on_shared_change = lambda: health.set_quota(shared.shared)
-            shared.on_shared_change()
-        else:
-            health.set_quota(True)
-        _log.info("listening", extra=fields(address=str(address), connect=endpoint.url, region=endpoint.region))
+        _log.info(
+            "listening",
+            extra=fields(address=str(address), tls=tls is not None, connect=endpoint.url, region=endpoint.region),
+        )
+        _follow_quota(tokens, health)
+        followed = _followed(configuration, steps, metrics)
+        reloading = Reloading(
+            settings,
+            tokens=tokens,
+            steps=steps,
+            keys=configuration.keys,
+            verifier=verifier,
+            followed=[each.reload for each in followed],
+            on_reload=metrics.reloaded,
+            on_access=lambda new: metrics.know_callers(new.callers),
+        )
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.hang_up)
         async with asyncio.TaskGroup() as background:
             tasks = [
-                background.create_task(credentials.keep_fresh(health.set_ready)),
-                background.create_task(connect.keep_warm()),
+                background.create_task(work)
+                for work in (
+                    configuration.credentials.keep_fresh(partial(readiness.report, "credentials")),
+                    connect.keep_warm(),
+                    measure_loop_lag(metrics.lagged),
+                    _keep_keys(configuration.keys, readiness, metrics),
+                    *(each.keep_fresh() for each in followed),
+                )
             ]
+            if configuration.barge_credentials is not None:
+                tasks.append(background.create_task(configuration.barge_credentials.keep_fresh(_nobody_waits)))
             await stopped.wait()
-            await _drain(settings, server, health, admission, reflection)
+            await _drain(settings, server, health, steps.admission, reflection)
             # stop() does not wait for work that outlives its callers (measured).
-            await idempotency.finish()
+            await steps.idempotency.finish()
+            steps.audit.flush()
             for task in tasks:
                 task.cancel()
+        await tracer.close()
 
 
 @asynccontextmanager
@@ -203,45 +206,106 @@ async def _tokens(settings: Settings, region: str) -> AsyncIterator[LocalQuota |
         yield shared
 
 
-def _admission(
-    settings: Settings, tokens: TokenSource, call_seconds: MedianSeconds, observer: AdmissionObserver
-) -> Admission:
-    outage = Outage()
-    turns = Turns(
-        tokens=tokens,
-        queue=FairQueue(weights=settings.caller_weights),
-        outage=outage,
-        call_seconds=call_seconds,
-        clock=time.monotonic,
-        draw=random.random,
-    )
-    return Admission(
-        turns=turns,
-        outage=outage,
-        limits=settings.limits,
-        call_seconds=call_seconds,
-        observer=observer,
-        clock=time.monotonic,
-        draw=random.random,
-    )
+@asynccontextmanager
+async def _audit_log(configuration: Configuration, readiness: Readiness) -> AsyncIterator[AuditLog]:
+    """Yield where calls are recorded, open; readiness follows whether it can record."""
+    settings, checkpoints = configuration.settings, Checkpoints(key=configuration.audit_key)
+    log: AuditLog
+    if settings.audit_database is None:
+        rotation = Rotation(settings.audit_rotate_bytes, settings.audit_rotate_seconds)
+        log = FileLog(configuration.audit_file, rotation=rotation, checkpoints=checkpoints, publish=_publish)
+    else:
+        from .audit_postgresql import PostgresqlLog  # noqa: PLC0415 - the extra `postgresql`, likewise
+
+        log = PostgresqlLog(settings.audit_database, checkpoints=checkpoints, publish=_publish)
+    readiness.report("audit", met=True)
+    log.on_failed = partial(readiness.report, "audit", met=False)
+    log.on_recovered = partial(readiness.report, "audit", met=True)
+    await log.open()
+    try:
+        yield log
+    finally:
+        await log.close()
 
 
-def _reload_on_hangup(settings: Settings, tokens: LocalQuota | SharedQuota, admission: Admission) -> None:
-    """Let SIGHUP read the settings again; what it can change takes effect, with bad ones nothing changes."""
+def _publish(checkpoint: str) -> None:
+    """Repeat a checkpoint of the audit where its disk's owner cannot reach it: whoever collects standard output."""
+    sys.stdout.write(f"{checkpoint.rstrip()}\n")
+    sys.stdout.flush()
 
-    def reload() -> None:
-        try:
-            new = read_settings()
-        except ConfigurationError as error:
-            _log.error("settings not reloaded: the old ones hold", extra=fields(problems=error.problems))
-            return
-        tokens.change(new.quota, new.quota_replicas)
-        admission.change(new.limits, new.caller_weights)
-        fixed = Settings.model_fields.keys() - RELOADABLE
-        restart = sorted(variable(name) for name in fixed if getattr(new, name) != getattr(settings, name))
-        _log.info("settings reloaded", extra=fields(rate=new.quota_rate, burst=new.quota_burst, needs_restart=restart))
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
+def _watch(
+    metrics: Metrics, configuration: Configuration, tokens: LocalQuota | SharedQuota, steps: Steps, health: Health
+) -> None:
+    """Let each scrape read what is so at present."""
+    metrics.know_callers(configuration.access.callers)
+    metrics.watch(tokens, steps.admission)
+    metrics.watch_value("draining", lambda: health.draining)
+    metrics.watch_value("retry_budget", lambda: steps.attempts.retry_budget)
+    metrics.watch_value("credentials_expiry_timestamp_seconds", lambda: configuration.credentials.expires_at)
+    if (tls := configuration.tls) is not None:
+        metrics.watch_value("tls_not_after_timestamp_seconds", lambda: tls.not_after, file="cert")
+    metrics.watch_info("build_info", build_info)
+    metrics.watch_info("config_info", partial(config_info, configuration.settings))
+    metrics.watch_info("policy_info", lambda: {"sha256": steps.authorization.policies.sha256})
+
+
+def _follow_quota(tokens: LocalQuota | SharedQuota, health: Health) -> None:
+    if isinstance(tokens, SharedQuota):
+        tokens.on_shared_change = lambda: health.set_quota(tokens.shared)
+    health.set_quota(tokens.shared)
+
+
+def _followed(configuration: Configuration, steps: Steps, metrics: Metrics) -> Sequence[PolicyReload | ServerTls]:
+    """Return what follows its files, with everybody told who has to know."""
+    followed: list[PolicyReload | ServerTls] = []
+
+    def on_policy(sha256: str, accepted: bool) -> None:  # noqa: FBT001 - the callback's only flag
+        metrics.reloaded("policy", accepted)
+        steps.audit.policy(new_request_id(), "policy.loaded" if accepted else "policy.rejected", sha256)
+
+    if configuration.loaded is not None:
+        use = partial(steps.authorization.change, None)
+        policies = PolicyReload(configuration.settings.policy_file, configuration.loaded, use=use)
+        policies.on_change = on_policy
+        followed.append(policies)
+    if configuration.tls is not None:
+        configuration.tls.on_reload = partial(metrics.reloaded, "tls")
+        followed.append(configuration.tls)
+    steps.audit.policy(new_request_id(), "policy.loaded", steps.authorization.policies.sha256)
+    return followed
+
+
+async def _keep_keys(keys: KeySets, readiness: Readiness, metrics: Metrics) -> None:
+    """Keep the keys of issuers fresh for ever, and tell whether all have been read."""
+
+    def on_change() -> None:
+        readiness.report("token_keys", keys.ready)
+        metrics.reloaded("keys", not keys.failing)
+
+    keys.on_change = on_change
+    readiness.report("token_keys", keys.ready)
+    await keys.keep_fresh()
+
+
+@asynccontextmanager
+async def _health_beside(settings: Settings, health: Health) -> AsyncIterator[None]:
+    """Serve health a second time, in plain text for probes, if configured."""
+    if settings.health_address is None:
+        yield
+        return
+    server = grpc_server.build_health(health)
+    address = grpc_server.listen(server, settings.health_address, field="health_listen")
+    await server.start()
+    _log.info("health served", extra=fields(address=str(address)))
+    try:
+        yield
+    finally:
+        await server.stop(None)
+
+
+def _nobody_waits(_: bool) -> None:  # noqa: FBT001 - as told by `Credentials`
+    """Calls with BARGE alone need these credentials: the replica is ready without."""
 
 
 async def _drain(

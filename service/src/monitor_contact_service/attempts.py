@@ -10,8 +10,8 @@ from typing import Protocol
 from uuid import uuid4
 
 from .core import chance, retry, wire
-from .core.command import MonitorCommand, MonitoringSession
-from .core.failures import Failure
+from .core.command import Capability, MonitorCommand, MonitoringSession
+from .core.failures import Failure, Reason
 from .core.latency import MedianSeconds
 from .core.work import Work
 from .telemetry import fields
@@ -51,12 +51,26 @@ class Transport(Protocol):
     """What this module needs of `connect.Connect`; see there."""
 
     async def monitor_contact(
-        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        self,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        attempt: int,
+        max_attempts: int,
+        invocation_id: str,
+        barge: bool,
     ) -> MonitoringSession:
         """Send one attempt."""
 
-    async def renew_credentials(self) -> None:
+    async def renew_credentials(self, *, barge: bool = False) -> None:
         """Fetch the credentials anew."""
+
+
+class AttemptObserver(Protocol):
+    """Is told of repetitions."""
+
+    def retried(self, cause: Reason) -> None:
+        """Note that a failed attempt is followed by another."""
 
 
 class Attempts:
@@ -69,6 +83,7 @@ class Attempts:
         clock: monotonic seconds.
         sleep: waits for seconds.
         draw: uniform in [0, 1).
+        observer: is told of repetitions.
     """
 
     def __init__(
@@ -80,7 +95,9 @@ class Attempts:
         clock: Callable[[], float],
         sleep: Callable[[float], Awaitable[None]],
         draw: Callable[[], float],
+        observer: AttemptObserver,
     ) -> None:
+        self._observer = observer
         self._transport = transport
         self._attempt_timeout_seconds = attempt_timeout_seconds
         self._call_seconds = call_seconds
@@ -88,6 +105,11 @@ class Attempts:
         self._sleep = sleep
         self._draw = draw
         self._budget = retry.RetryBudget()
+
+    @property
+    def retry_budget(self) -> float:
+        """How many further attempts successes have earned."""
+        return self._budget.left
 
     async def monitor(self, command: MonitorCommand, client_token: str, place: Place) -> MonitoringSession:
         """Return the session that Connect has started for `command`, by the deadline of the place's work.
@@ -111,6 +133,7 @@ class Attempts:
                 _log_failed(failure, call, wait)
                 if wait is None or not await self._another(wait, place):
                     raise self._given_up(failure, call, place) from failure
+                self._observer.retried(failure.reason)
 
     async def _attempt(self, call: "_Call", place: Place) -> MonitoringSession:
         call.count(probe=place.probing)
@@ -123,6 +146,7 @@ class Attempts:
                 attempt=call.attempt,
                 max_attempts=max(retry.MAX_ATTEMPTS, call.attempt),  # probes of an outage come on top
                 invocation_id=call.invocation_id,
+                barge=call.barge,
             )
         except Failure as failure:
             place.failed(failure)
@@ -150,16 +174,16 @@ class Attempts:
         match retry.classify(failure):
             case retry.RetryClass.CREDENTIALS if wait is not None:
                 call.refreshed = True
-                return await self._renew(place.work)
+                return await self._renew(call, place.work)
             case retry.RetryClass.TRANSIENT if wait is not None and not place.in_outage:
                 return wait if self._budget.spend() else None
         return wait
 
-    async def _renew(self, work: Work) -> float | None:
+    async def _renew(self, call: "_Call", work: Work) -> float | None:
         """Fetch the credentials anew; no wait, or None if that left too little time for another attempt."""
         try:
             async with asyncio.timeout(work.deadline - self._clock()):
-                await self._transport.renew_credentials()
+                await self._transport.renew_credentials(barge=call.barge)
         except TimeoutError:
             return None
         return 0.0 if self._clock() + self._call_seconds.seconds <= work.deadline else None
@@ -193,10 +217,11 @@ class Attempts:
 class _Call:
     """What the attempts of one call share."""
 
-    __slots__ = ("attempt", "body", "command", "counted", "invocation_id", "outcome_unknown", "refreshed")
+    __slots__ = ("attempt", "barge", "body", "command", "counted", "invocation_id", "outcome_unknown", "refreshed")
 
     def __init__(self, command: MonitorCommand, client_token: str) -> None:
         self.command = command
+        self.barge = Capability.BARGE in command.capabilities
         self.invocation_id = str(uuid4())
         self.body = wire.encode(command, client_token or self.invocation_id)
         self.attempt = 0

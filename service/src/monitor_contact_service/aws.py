@@ -11,6 +11,7 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -18,7 +19,12 @@ import boto3
 import botocore.session
 from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
-from botocore.credentials import ReadOnlyCredentials
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialResolver,
+    DeferredRefreshableCredentials,
+    ReadOnlyCredentials,
+)
 from botocore.exceptions import BotoCoreError, CredentialRetrievalError, HTTPClientError, NoRegionError
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
@@ -51,6 +57,14 @@ _UNSAFE_ENDPOINT: Final = (
     "AWS_ENDPOINT_URL and endpoint_url in the AWS config file"
 )
 
+_FOREIGN_ENDPOINT: Final = (
+    "is neither Connect's in this Region nor on loopback. Unset AWS_ENDPOINT_URL_CONNECT, AWS_ENDPOINT_URL and "
+    "endpoint_url in the AWS config file, or allow it with MONITOR_CONTACT_ALLOW_ENDPOINT={host}"
+)
+
+# CloudTrail tells calls with BARGE by it from all the others of this service.
+BARGE_SESSION_NAME: Final = "monitor-contact-barge"
+
 MakeSession = Callable[[], botocore.session.Session]
 
 
@@ -59,6 +73,32 @@ def new_session() -> botocore.session.Session:
     session = botocore.session.Session()
     if region := os.environ.get("AWS_REGION"):
         session.set_config_variable("region", region)
+    return session
+
+
+class _AssumedRole:
+    """Puts a role in place of the credentials that a session has by itself: botocore's `credential_provider`."""
+
+    def __init__(self, session: botocore.session.Session, role_arn: str) -> None:
+        self._session = session
+        self._own: CredentialResolver = session.get_component("credential_provider")
+        self._role_arn = role_arn
+
+    def load_credentials(self) -> DeferredRefreshableCredentials | None:
+        """Return credentials that ask STS when they are first needed and before they end; None without own ones."""
+        own = self._own.load_credentials()
+        if own is None:
+            return None
+        fetcher = AssumeRoleCredentialFetcher(
+            self._session.create_client, own, self._role_arn, extra_args={"RoleSessionName": BARGE_SESSION_NAME}
+        )
+        return DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+
+
+def new_barge_session(role_arn: str) -> botocore.session.Session:
+    """Return a session whose credentials are those of the role, assumed with the ones that it would have otherwise."""
+    session = new_session()
+    session.register_component("credential_provider", _AssumedRole(session, role_arn))
     return session
 
 
@@ -86,8 +126,12 @@ class _CapturedError(Exception):
         self.request = request
 
 
-def resolve_endpoint(session: botocore.session.Session) -> Endpoint:
+def resolve_endpoint(session: botocore.session.Session, allow_host: str = "") -> Endpoint:
     """Return what boto3 would call for MonitorContact, by asking it: a dry run, stopped before anything is sent.
+
+    Args:
+        session: AWS's configuration.
+        allow_host: the one host besides AWS's own and loopback that may get signed calls; "" for none.
 
     Raises:
         ConfigurationError: no Region, or an endpoint that must not get signed calls.
@@ -98,6 +142,7 @@ def resolve_endpoint(session: botocore.session.Session) -> Endpoint:
         raise ConfigurationError(["boto3 does not sign with AWS4-HMAC-SHA256 here: check AWS_AUTH_SCHEME_PREFERENCE"])
     url = request.url.removesuffix(MONITOR_CONTACT_PATH)
     _require_safe(url)
+    _require_allowed(url, scope["region"], session, allow_host)
     return Endpoint(
         url=url,
         region=scope["region"],
@@ -171,6 +216,29 @@ def _require_safe(url: str) -> None:
         raise ConfigurationError([f"endpoint {parts.scheme}://{host}: {_UNSAFE_ENDPOINT}"])
 
 
+def _require_allowed(url: str, region: str, session: botocore.session.Session, allow_host: str) -> None:
+    """Let a variable alone redirect nothing: who could set it would read whom callers listen to, and answer for AWS."""
+    host = urlsplit(url).hostname or ""
+    if not Address(host, 0).is_loopback and host != allow_host.lower() and not is_connects(host, region, session):
+        raise ConfigurationError([f"endpoint {url}: {_FOREIGN_ENDPOINT.format(host=host)}"])
+
+
+def is_connects(host: str, region: str, session: botocore.session.Session) -> bool:
+    """Return whether a host (in lower case) is Connect's in the Region, in any partition; interface endpoints too.
+
+    Not simply whatever is below amazonaws.com: AWS's customers have names there.
+    """
+    suffixes = "|".join(re.escape(suffix) for suffix in _suffixes(session))
+    own = rf"(.+\.)?connect(-fips)?\.{re.escape(region)}(\.vpce)?\.({suffixes})"
+    return re.fullmatch(own, host) is not None
+
+
+def _suffixes(session: botocore.session.Session) -> set[str]:
+    """Return what the names of AWS's hosts end with in all its partitions, dual stack included."""
+    partitions = session.get_component("data_loader").load_data("partitions")["partitions"]
+    return {partition["outputs"][name] for partition in partitions for name in ("dnsSuffix", "dualStackDnsSuffix")}
+
+
 class Credentials:
     """The credentials to sign with, kept fresh by a thread beside the event loop.
 
@@ -187,6 +255,7 @@ class Credentials:
         self._renewed_at = float("-inf")
         self._renewing: asyncio.Future[None] | None = None
         self.current: ReadOnlyCredentials | None = None
+        self.expires_at: float | None = None  # epoch seconds; None for never, or unknown
 
     def require_configured(self) -> None:
         """Block until the provider chain has been walked once.
@@ -237,4 +306,9 @@ class Credentials:
         if anew:
             self._session = self._make_session()
         credentials = self._session.get_credentials()
-        return credentials.get_frozen_credentials() if credentials else None
+        if credentials is None:
+            return None
+        frozen = credentials.get_frozen_credentials()
+        expiry = getattr(credentials, "_expiry_time", None)  # botocore keeps it to itself
+        self.expires_at = expiry.timestamp() if isinstance(expiry, datetime) else None
+        return frozen

@@ -12,13 +12,17 @@ from importlib import import_module
 from importlib.metadata import version
 
 from .exits import EXIT_INTERRUPTED, CannotStartError
+from .policy_arguments import add_policy
 
 _COMPOSER = "monitor_contact_service.__main__"
-_MODULE_BY_COMMAND = {
-    "serve": _COMPOSER,
-    "check-config": _COMPOSER,
-    "simulate": _COMPOSER,
-    "call": "monitor_contact_service.call",
+# Module and function.
+_COMMANDS = {
+    "serve": (_COMPOSER, "serve"),
+    "check-config": (_COMPOSER, "check_config"),
+    "simulate": (_COMPOSER, "simulate"),
+    "call": ("monitor_contact_service.call", "call"),
+    "policy": ("monitor_contact_service.policy_commands", "policy"),
+    "audit": ("monitor_contact_service.audit_verify", "audit_verify"),
 }
 
 
@@ -29,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # a minute. Once the event loop runs, `__main__` handles it.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        module = import_module(_MODULE_BY_COMMAND[arguments.command])
-        command: Callable[[argparse.Namespace], int] = getattr(module, arguments.command.replace("-", "_"))
+        module, function = _COMMANDS[arguments.command]
+        command: Callable[[argparse.Namespace], int] = getattr(import_module(module), function)
         return command(arguments)
     except CannotStartError as error:
         sys.stderr.writelines(f"monitor-contact: {problem}\n" for problem in error.problems)
@@ -51,6 +55,8 @@ def parser() -> argparse.ArgumentParser:
     _add_check_config(commands)
     _add_simulate(commands)
     _add_call(commands)
+    add_policy(commands)
+    _add_audit(commands)
     return top
 
 
@@ -124,7 +130,45 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="what the supervisor may do; may be repeated (default: listen only)",
     )
     call.add_argument("--client-token", default="", help="makes repetitions the same action (default: a new UUID)")
+    call.add_argument("--reason", default="", metavar="TEXT", help="why, for policy and audit")
+    call.add_argument("--ticket", default="", metavar="TEXT", help="the case that it belongs to, for policy and audit")
+    call.add_argument(
+        "--tls-ca", default="", metavar="FILE", help="PEM file of the CAs that vouch for the service; turns TLS on"
+    )
+    call.add_argument("--tls-cert", default="", metavar="FILE", help="PEM file of the own certificate; turns TLS on")
+    call.add_argument("--tls-key", default="", metavar="FILE", help="PEM file of the certificate's private key")
+    call.add_argument("--token-file", default="", metavar="FILE", help="file with the bearer token of the caller")
+    call.add_argument(
+        "--end-user-token-file", default="", metavar="FILE", help="file with the token of the person it is for"
+    )
     call.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="deadline (default: %(default)s)")
+
+
+def _add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
+    audit = commands.add_parser("audit", help="verify what was recorded")
+    own = audit.add_subparsers(dest="audit_command", required=True, metavar="COMMAND")
+    verify = own.add_parser(
+        "verify",
+        help="check that an audit's files are whole",
+        description="Check the chain of hashes, that every intent has one outcome, signatures and anchors.",
+        epilog="exit codes: 0 whole, 1 tampered with, 2 only the end of the last line is missing, 3 open intents, "
+        "4 a file, key or anchor cannot be read",
+    )
+    verify.add_argument("files", nargs="+", metavar="FILE", help="the audit's files, in any order")
+    verify.add_argument(
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="SEQ:HASH",
+        help="what a checkpoint elsewhere says of a record; may be repeated",
+    )
+    verify.add_argument(
+        "--pubkey",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="PEM file of a public key that checkpoints are signed with; may be repeated",
+    )
 
 
 def _settings_help() -> str:

@@ -1,6 +1,7 @@
 """The transport to Connect: signs and sends one HTTP call and reads its answer; foreign errors become `Failure` here.
 
-Sends exactly once per call: repeating is the matter of `attempts`, what an answer means that of `core.wire`.
+Sends exactly once per call: repeating is the matter of `attempts` and `read_quota`, what an answer means that of
+`core.wire` and `core.reads`.
 """
 
 import asyncio
@@ -14,10 +15,12 @@ from botocore.credentials import ReadOnlyCredentials
 from .aws import Endpoint
 from .core.command import MonitoringSession
 from .core.failures import Failure, Reason
+from .core.reads import ReadRequest
 from .core.wire import MONITOR_CONTACT_PATH, Answer, read_answer
-from .http1 import HttpClient, HttpError, LostError, NotConnectedError, NotHttpError, Pool, Route
-from .signing import Signer
+from .http1 import HttpClient, HttpError, NotConnectedError, NotHttpError, Pool, Route
+from .signing import Signer, sign
 from .telemetry import fields
+from .upstream import MONITOR_CONTACT, UNOBSERVED, Upstream
 
 _log = logging.getLogger(__name__)
 
@@ -53,19 +56,37 @@ class Connect:
     Args:
         endpoint: where it is.
         credentials: what to sign with.
+        barge_credentials: what to sign calls with BARGE with, so that no fault turns silent into barge; None for the
+            same ones.
         http: of `open_http`.
+        upstream: tells of each request.
     """
 
-    def __init__(self, *, endpoint: Endpoint, credentials: CredentialSource, http: HttpClient) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint,
+        credentials: CredentialSource,
+        barge_credentials: CredentialSource | None = None,
+        http: HttpClient,
+        upstream: Upstream = UNOBSERVED,
+    ) -> None:
         self._endpoint = endpoint
-        self._credentials = credentials
+        self._upstream = upstream
         self._http = http
-        self._url = endpoint.url + MONITOR_CONTACT_PATH
-        self._signer: Signer | None = None
+        self._silent = _Identity(endpoint, credentials)
+        self._barge = self._silent if barge_credentials is None else _Identity(endpoint, barge_credentials)
         self._reachable = True  # as far as pings tell
 
     async def monitor_contact(
-        self, body: bytes, *, timeout_seconds: float, attempt: int, max_attempts: int, invocation_id: str
+        self,
+        body: bytes,
+        *,
+        timeout_seconds: float,
+        attempt: int,
+        max_attempts: int,
+        invocation_id: str,
+        barge: bool = False,
     ) -> MonitoringSession:
         """Send one attempt and return the session that Connect has started.
 
@@ -75,18 +96,46 @@ class Connect:
             attempt: from 1.
             max_attempts: for AWS's own statistics, like `attempt`.
             invocation_id: one id for all attempts of a call.
+            barge: whether the body asks for BARGE.
 
         Raises:
             Failure: what Connect answered instead; CONNECT_UNREACHABLE; SERVICE_CREDENTIALS without any credentials.
         """
-        headers = self._current_signer().headers(body)
+        headers = (self._barge if barge else self._silent).signer().headers(body)
         headers["amz-sdk-invocation-id"] = invocation_id
         headers["amz-sdk-request"] = f"attempt={attempt}; max={max_attempts}"
-        return read_answer(await self._send(body, headers, timeout_seconds))
+        with self._upstream.request(MONITOR_CONTACT, headers, attempt) as request:
+            try:
+                answer = await self._http.post(
+                    MONITOR_CONTACT_PATH, headers=headers, body=body, timeout_seconds=timeout_seconds
+                )
+            except HttpError as error:
+                raise _failure(error, acts=True) from error
+            request.answered(answer)
+            return read_answer(answer)
 
-    async def renew_credentials(self) -> None:
-        """Fetch the credentials anew, after an answer that says that they do not work."""
-        await self._credentials.renew()
+    async def read(self, request: ReadRequest, *, timeout_seconds: float) -> Answer:
+        """Send a read and return its answer, whatever its status.
+
+        Raises:
+            Failure: CONNECT_UNREACHABLE; CONNECT_BAD_RESPONSE; SERVICE_CREDENTIALS without any credentials.
+        """
+        where, target, body = self._endpoint, request.target, request.body
+        headers = sign(self._silent.credentials(), where.signing_name, where.region, where.url + target, body)
+        with self._upstream.request(request.api, headers) as sent:
+            try:
+                if body:
+                    answer = await self._http.post(target, headers=headers, body=body, timeout_seconds=timeout_seconds)
+                else:
+                    answer = await self._http.get(target, headers=headers, timeout_seconds=timeout_seconds)
+            except HttpError as error:
+                raise _failure(error, acts=False) from error
+            sent.answered(answer)
+            return answer
+
+    async def renew_credentials(self, *, barge: bool = False) -> None:
+        """Fetch the credentials of such calls anew, after an answer that says that they do not work."""
+        await (self._barge if barge else self._silent).source.renew()
 
     async def keep_warm(self) -> None:
         """Open connections before the first call needs them and keep them open; ends with its task."""
@@ -109,29 +158,34 @@ class Connect:
             self._reachable = reachable
             _log.info("Connect reachable" if reachable else "Connect not reachable", extra=fields(**why))
 
-    def _current_signer(self) -> Signer:
-        credentials = self._credentials.current
+
+class _Identity:
+    """A source of credentials, and the signer of MonitorContact with those that it has now."""
+
+    def __init__(self, endpoint: Endpoint, source: CredentialSource) -> None:
+        self.source = source
+        self._endpoint = endpoint
+        self._signer: Signer | None = None
+
+    def credentials(self) -> ReadOnlyCredentials:
+        credentials = self.source.current
         if credentials is None:
             raise Failure(Reason.SERVICE_CREDENTIALS, log_text="no AWS credentials")
+        return credentials
+
+    def signer(self) -> Signer:
+        credentials = self.credentials()
         if self._signer is None or self._signer.signed_with is not credentials:
-            self._signer = Signer(credentials, self._endpoint.signing_name, self._endpoint.region, self._url)
+            where = self._endpoint
+            url = where.url + MONITOR_CONTACT_PATH
+            self._signer = Signer(credentials, where.signing_name, where.region, url)
         return self._signer
 
-    async def _send(self, body: bytes, headers: dict[str, str], timeout_seconds: float) -> Answer:
-        try:
-            return await self._http.post(
-                MONITOR_CONTACT_PATH, headers=headers, body=body, timeout_seconds=timeout_seconds
-            )
-        except NotConnectedError as error:
-            raise _unreachable(error, sent=False) from error
-        except LostError as error:
-            raise _unreachable(error, sent=True) from error
-        except NotHttpError as error:
-            metadata = {"aws_error": "", "http_status": ""}
-            raise Failure(
-                Reason.CONNECT_BAD_RESPONSE, metadata=metadata, outcome_unknown=True, log_text=str(error)
-            ) from error
 
-
-def _unreachable(error: HttpError, *, sent: bool) -> Failure:
-    return Failure(Reason.CONNECT_UNREACHABLE, outcome_unknown=sent, log_text=str(error))
+def _failure(error: HttpError, *, acts: bool) -> Failure:
+    """Return what it means that there is no answer; `acts`: the request would have changed something."""
+    if isinstance(error, NotHttpError):
+        metadata = {"aws_error": "", "http_status": ""}
+        return Failure(Reason.CONNECT_BAD_RESPONSE, metadata=metadata, outcome_unknown=acts, log_text=str(error))
+    sent = not isinstance(error, NotConnectedError)
+    return Failure(Reason.CONNECT_UNREACHABLE, outcome_unknown=acts and sent, log_text=str(error))

@@ -41,6 +41,14 @@ def read_settings() -> Settings:
     raise ConfigurationError(problems)
 
 
+def state_directory() -> Path:
+    """Return where this service may keep files: systemd's word for it, else that of the XDG base directories."""
+    if directory := os.environ.get("STATE_DIRECTORY"):
+        return Path(directory.partition(":")[0])
+    state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state_home) / "monitor-contact"
+
+
 def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
     """Return the variables of a file, names in upper case; each line that is none of NAME=value is a problem."""
     values: dict[str, str] = {}
@@ -73,7 +81,9 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
             # Kubernetes injects such variables for a Service named monitor-contact.
             yield f"{name}: is not a setting; set enableServiceLinks: false in the pod"
             continue
-        near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
+        # Half a name is more telling than one that looks alike.
+        near = [setting for setting in known if setting.startswith(f"{name.upper()}_")]
+        near = near or difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
         yield f"{name}: is not a setting" + (f"; did you mean {near[0]}?" if near else "")
 
 

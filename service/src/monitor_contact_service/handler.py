@@ -4,29 +4,38 @@ A refusal is a `Failure` that any step raises; `interceptors` has `status` turn 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest, MonitorContactResponse
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceServicer
 
+from .access import Access
 from .admission import Admission
 from .attempts import Attempts
+from .audit import Audit
+from .authorization import Authorization
 from .core import validation
+from .core.caller import Caller
 from .core.command import MonitorCommand, MonitoringSession
 from .core.deadline import deadline_at
+from .core.failures import Failure
 from .core.idempotency import derive_client_token
+from .core.permissions import SupervisorFacts
+from .core.rates import Rates
+from .core.record import Entry
 from .core.work import Work
+from .diagnosis import Diagnosis
 from .idempotency import Idempotency
+from .telemetry import caller_var, request_id_var, trace_id_var
+from .tracing import NOT_TRACED, Tracer
 
 if TYPE_CHECKING:
     import grpc.aio  # its ServicerContext is generic for type checkers only
 
     Context = grpc.aio.ServicerContext[MonitorContactRequest, MonitorContactResponse]
-
-# Who is calling, until callers are identified: the service listens on loopback only.
-ANONYMOUS = "anonymous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,56 +46,133 @@ class Deadlines:
     max_seconds: float
 
 
+class SupervisorCheck(Protocol):
+    """`supervisors.Supervisors`, or what stands in for it where the check only warns or is off."""
+
+    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
+        """Return what the command's user may do in Connect."""
+
+
+class Authentication(Protocol):
+    """`authentication.Authenticator`."""
+
+    def caller(self, context: "Context") -> Caller:
+        """Return who calls."""
+
+    def change(self, access: Access) -> None:
+        """Follow another access file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What a request meets, in this order; see the modules."""
+
+    authenticator: Authentication
+    authorization: Authorization
+    supervisors: SupervisorCheck
+    audit: Audit
+    idempotency: Idempotency
+    rates: Rates
+    admission: Admission
+    attempts: Attempts
+    diagnosis: Diagnosis | None
+
+
 class MonitorContactHandler(MonitorContactServiceServicer):
     """The service's one method.
 
     Args:
-        caller_of: step 1; the id of the caller, for quota and client_token.
+        steps: what a request meets.
         deadlines: what a caller's own deadline is completed and cut to.
-        idempotency: between steps 4 and 5.
-        admission: step 5.
-        attempts: step 6.
         clock: monotonic seconds, the one of all steps.
+        utc_now: for the record.
+        tracer: makes spans of the waits.
+        caller_name: what log and metrics call a principal id: one of few names.
     """
 
     def __init__(
         self,
+        steps: Steps,
         *,
-        caller_of: "Callable[[Context], str]",
         deadlines: Deadlines,
-        idempotency: Idempotency,
-        admission: Admission,
-        attempts: Attempts,
         clock: Callable[[], float],
+        utc_now: Callable[[], datetime],
+        tracer: Tracer = NOT_TRACED,
+        caller_name: Callable[[str], str] = str,
     ) -> None:
-        self._caller_of = caller_of
+        self._tracer = tracer
+        self._caller_name = caller_name
+        self._steps = steps
         self._deadlines = deadlines
-        self._idempotency = idempotency
-        self._admission = admission
-        self._attempts = attempts
         self._clock = clock
+        self._utc_now = utc_now
 
     async def MonitorContact(  # noqa: N802 - the contract's name
         self, request: MonitorContactRequest, context: "Context"
     ) -> MonitorContactResponse:
         """Put a supervisor into silent monitoring of a contact, or raise the `Failure` that says why not."""
+        now = self._clock()
         deadline = deadline_at(
-            self._clock(),
+            now,
             context.time_remaining(),
             default_seconds=self._deadlines.default_seconds,
             max_seconds=self._deadlines.max_seconds,
         )
-        caller = self._caller_of(context)  # 1 who is calling (not there yet: loopback only, all are anonymous)
-        command = validation.parse(request)  # 2 is it well formed
-        # 3 may they                              authorization, supervisors (not there yet)
-        # 4 write down that it will be tried      audit (not there yet)
-        # the same call again? join it, or answer from memory
-        session = await self._idempotency.once(caller, command, deadline, partial(self._perform, caller))
-        # 7 write down what happened              audit (not there yet)
+        entry = Entry(
+            id=request_id_var.get(),
+            received_at=self._utc_now(),
+            deadline_seconds=deadline - now,
+            peer=context.peer(),
+            trace_id=trace_id_var.get(),
+        )
+        try:
+            session = await self._monitor(request, context, deadline, entry)
+        except Failure as failure:
+            if not entry.begun:  # otherwise the outcome says it
+                self._steps.audit.denied(entry, failure)
+            raise
         return MonitorContactResponse(contact_id=session.contact_id, contact_arn=session.contact_arn)
 
-    async def _perform(self, caller: str, command: MonitorCommand, work: Work) -> MonitoringSession:
+    async def _monitor(
+        self, request: MonitorContactRequest, context: "Context", deadline: float, entry: Entry
+    ) -> MonitoringSession:
+        steps = self._steps
+        entry.caller = steps.authenticator.caller(context)  # 1 who is calling
+        caller_var.set(self._caller_name(entry.caller.principal.id))
+        entry.command = validation.parse(request)  # 2 is it well formed
+        await self._require_permission(entry, entry.caller, entry.command, deadline)  # 3 may they
+        caller, command = entry.caller.principal.id, entry.command
+        # the same call again? join it, or answer from memory
+        session = await steps.idempotency.once(caller, command, deadline, partial(self._perform, entry, caller))
+        if not entry.begun:
+            await steps.audit.repeated(entry, session, session.started_by)
+        return session
+
+    async def _require_permission(self, entry: Entry, caller: Caller, command: MonitorCommand, deadline: float) -> None:
+        """The caller first, as if Connect allowed the supervisor everything: who is denied costs no read of Connect."""
+        case = self._steps.authorization.case(caller, command)
+        entry.tenant = case.tenant
+        try:
+            case.permit_caller()
+            entry.supervisor = await self._steps.supervisors.facts(command, deadline)
+            case.permit(entry.supervisor)
+        finally:
+            entry.decision = case.decision
+
+    async def _perform(self, entry: Entry, caller: str, command: MonitorCommand, work: Work) -> MonitoringSession:
         """What identical calls do once."""
-        async with self._admission.place(caller, work) as place:  # 5 wait for a place in the quota
-            client_token = derive_client_token(caller, command.client_token) if command.client_token else ""
-            return await self._attempts.monitor(command, client_token, place)  # 6 call Connect, again if worth it
+        steps, traced = self._steps, self._tracer.waiting
+        recorded = traced(steps.audit.action(entry, work), enter="audit intent", leave="audit outcome")
+        async with recorded as action:  # 4 write down that it will be tried; 7 what happened
+            steps.rates.admit(caller, (command.instance_id, command.user_id), self._clock())
+            try:
+                # 5 wait for a place in the quota
+                async with traced(steps.admission.place(caller, work), enter="admission") as place:
+                    client_token = derive_client_token(caller, command.client_token) if command.client_token else ""
+                    session = await steps.attempts.monitor(command, client_token, place)  # 6 call Connect
+            except Failure as failure:
+                if steps.diagnosis is not None:
+                    await steps.diagnosis.explain(command, failure, work.deadline)
+                raise
+            action.succeeded(session)
+        return replace(session, started_by=entry.id)

@@ -1,7 +1,7 @@
 """grpc.health.v1: whether this replica is alive and whether clients should send it calls.
 
 The stock servicer says SERVING from birth, never ends a Watch and cannot leave `liveness` alone in a drain (measured).
-Who is ready is decided by whoever calls `set_ready`: credentials, and the end of serving.
+Who is ready is decided by what is needed for it, see `Readiness`, and by the end of serving.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Health(HealthServicer):
     def __init__(self, services: Iterable[str]) -> None:
         self._ready_names = ("", READINESS, *services)
         self._status = dict.fromkeys((*self._ready_names, LIVENESS, QUOTA), _NOT_SERVING)
-        self._draining = False
+        self.draining = False  # for good, once it has begun
         self._ended = False
         self._changed = asyncio.Event()
 
@@ -58,13 +58,13 @@ class Health(HealthServicer):
 
     def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - the one thing it is told
         """Say whether clients should send calls; ignored once the drain has begun."""
-        if not self._draining:
+        if not self.draining:
             self._set(self._ready_names, _SERVING if ready else _NOT_SERVING)
 
     def drain(self) -> None:
         """Say that clients should go elsewhere, for good. Watches stay open: one that ends here is reopened at once."""
         self.set_ready(False)
-        self._draining = True
+        self.draining = True
 
     def end_watches(self) -> None:
         """End every Watch; call it right before the server's stop, which would wait for them."""
@@ -112,3 +112,23 @@ class Health(HealthServicer):
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+class Readiness:
+    """Tells `Health` that the replica is ready while everything that it needs is there; at first nothing is.
+
+    Args:
+        health: is told.
+        needs: names of what is needed, for `report`.
+    """
+
+    def __init__(self, health: Health, needs: Iterable[str]) -> None:
+        self._health = health
+        self._met = dict.fromkeys(needs, False)
+
+    def report(self, need: str, met: bool) -> None:  # noqa: FBT001 - the one thing that is told of a need
+        """Say whether one of the needs is met now."""
+        if self._met[need] is not met:
+            self._met[need] = met
+            _log.info("need", extra=fields(need=need, met=met))
+        self._health.set_ready(all(self._met.values()))

@@ -119,7 +119,7 @@ TABLE: Mapping[Reason, Row] = MappingProxyType(
         Reason.SERVICE_QUOTA_EXCEEDED: Row(
             _CODE.RESOURCE_EXHAUSTED,
             Advice.CHANGE_STATE,
-            _AWS,
+            ("aws_request_id", "cause"),
             "The supervisor is offline or already monitoring, or the contact has as many supervisors as it may have.",
             quota="Connect's limits on sessions: supervisor offline, already monitoring, or contact full",
         ),

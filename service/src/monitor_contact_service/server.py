@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
@@ -18,7 +19,7 @@ from .health import Health
 from .interceptors import CallGuard
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Reflection
-from .settings import Settings
+from .settings import Settings, variable
 
 SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContactService"].full_name
 _UNBOUNDED: Final = 2**31 - 1  # the largest channel argument
@@ -30,10 +31,15 @@ class PortTakenError(CannotStartError):
 
 
 def build(
-    settings: Settings, *, handler: MonitorContactServiceServicer, health: Health, reflection: Reflection | None
+    settings: Settings,
+    *,
+    handler: MonitorContactServiceServicer,
+    health: Health,
+    reflection: Reflection | None,
+    guard: CallGuard | None = None,
 ) -> grpc.aio.Server:
-    """Return the server, with everything registered but without a port."""
-    server = grpc.aio.server(interceptors=(CallGuard(),), options=_options(settings))
+    """Return the server, with everything registered but without a port. Without a guard nothing is counted."""
+    server = grpc.aio.server(interceptors=(guard or CallGuard(),), options=_options(settings))
     add_MonitorContactServiceServicer_to_server(handler, server)
     add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]  # generated
     if reflection is not None:
@@ -46,17 +52,39 @@ def services() -> Sequence[str]:
     return (SERVICE, _HEALTH, *REFLECTION_SERVICES)
 
 
-def listen(server: grpc.aio.Server, address: Address) -> Address:
-    """Bind the server to `address` and return it with the port that it got.
+def build_health(health: Health) -> grpc.aio.Server:
+    """Return a server with health alone, for probes: they speak neither TLS nor our metadata."""
+    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]  # generated
+    return server
+
+
+def listen(
+    server: grpc.aio.Server,
+    address: Address,
+    credentials: grpc.ServerCredentials | None = None,
+    *,
+    field: str = "listen",
+) -> Address:
+    """Bind the server to `address` and return it with the port that it got. Without credentials in plain text.
+
+    Args:
+        server: not started yet.
+        address: where; port 0 lets the system choose.
+        credentials: for TLS.
+        field: the setting that the address comes from.
 
     Raises:
         PortTakenError: the port is in use, or the host is not one of this machine's.
     """
     try:
-        port = server.add_insecure_port(str(address))
+        if credentials is None:
+            port = server.add_insecure_port(str(address))
+        else:
+            port = server.add_secure_port(str(address), credentials)
     except RuntimeError as error:
         problem = f"cannot listen on {address}: another process does already, or the host is not of this machine"
-        raise PortTakenError([f"{problem}; MONITOR_CONTACT_LISTEN names another address"]) from error
+        raise PortTakenError([f"{problem}; {variable(field)} names another address"]) from error
     return Address(address.host, port)
 
 
@@ -76,6 +104,11 @@ def _options(settings: Settings) -> Sequence[tuple[str, int]]:
         # Longer than any deadline, or calls end with a bare UNAVAILABLE "max connection age".
         ("grpc.max_connection_age_grace_ms", round(grace_seconds * 1000)),
         ("grpc.max_connection_idle_ms", 300_000),
+        # Further ones are closed at once; without a bound each costs memory and a descriptor.
+        ("grpc.max_allowed_incoming_connections", settings.max_connections),
+        # By default anybody could hold a connection for two minutes without a word. Choice: a handshake takes 2 ms
+        # (measured), with a slow network and a busy server far less than this.
+        ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.http2.max_ping_strikes", 2),
         ("grpc.max_receive_message_length", 16_384),  # the largest valid request has 4.5 KB

@@ -5,7 +5,8 @@ docs/configuration.md and the README's table are checked against the fields belo
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,7 @@ from .exits import EXIT_USAGE, CannotStartError
 from .quota_url import RedisAddress, parse_quota_url
 
 PREFIX = "MONITOR_CONTACT_"
+_DATABASE_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 
 
 class ConfigurationError(CannotStartError):
@@ -32,7 +34,10 @@ class Settings(BaseSettings):
         env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
-    listen: str = Field(default="127.0.0.1:50051", description="host:port of the gRPC listener; loopback only for now")
+    listen: str = Field(
+        default="127.0.0.1:50051",
+        description="host:port of the gRPC listener; other than loopback only with TLS, an access file and a policy",
+    )
     default_deadline_seconds: float = Field(default=10, gt=0.12, le=60, description="for calls that set no deadline")
     max_deadline_seconds: float = Field(
         default=60, gt=0.12, le=300, description="the longest that any call is worked on"
@@ -80,10 +85,85 @@ class Settings(BaseSettings):
     reflection: Literal["auto", "on", "off"] = Field(
         default="auto", description="gRPC server reflection; auto: on while listening on loopback"
     )
+    health_listen: str = Field(
+        default="",
+        description="host:port of a second gRPC listener with health only, in plain text, for probes; empty: nowhere",
+    )
     metrics_listen: str = Field(
         default="",
         description="host:port where Prometheus reads the metrics, over plain HTTP; empty: nowhere. They name no "
         "contact, user or caller",
+    )
+    tls_cert_file: str = Field(
+        default="", description="PEM file of the certificate, with its chain; TLS needs it and TLS_KEY_FILE"
+    )
+    tls_key_file: str = Field(default="", description="PEM file of the certificate's private key, without a password")
+    tls_client_ca_file: str = Field(
+        default="", description="PEM file of the CAs of clients; with it every client must show a certificate (mTLS)"
+    )
+    access_file: str = Field(
+        default="", description="TOML file of accepted identities, roles and tenants: docs/security.md; SIGHUP reads it"
+    )
+    policy_file: str = Field(
+        default="",
+        description="Cedar file of what callers may do: docs/policy.md; read again by SIGHUP and when it changes. "
+        "Empty: on loopback everything, elsewhere the service does not start",
+    )
+    policy_timezone: str = Field(default="UTC", description="IANA zone of the hours and weekdays that policies see")
+    supervisor_check: Literal["enforce", "warn", "off"] = Field(
+        default="enforce",
+        description="whether the supervisor's own permissions in Connect decide (enforce), are only logged (warn), or "
+        "are not asked for (off)",
+    )
+    restricted_supervisors: Literal["deny", "inside", "allow"] = Field(
+        default="deny",
+        description="supervisors whose security profiles are limited by tag or hierarchy: deny; inside: only contacts "
+        "of agents inside; allow: as if not limited",
+    )
+    read_quota_rate: float = Field(
+        default=2, gt=0, le=100_000, allow_inf_nan=False, description="Connect's quota of each read API, requests/s"
+    )
+    read_quota_burst: int = Field(default=5, ge=1, le=100_000, description="Connect's quota of each read API, burst")
+    diagnosis: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto: after SERVICE_QUOTA_EXCEEDED ask GetCurrentUserData which limit it was, where IAM permits",
+    )
+    barge_role_arn: str = Field(
+        default="",
+        pattern=r"^(arn:[a-z-]+:iam::\d{12}:role/\S+)?$",
+        description="IAM role that is assumed for calls with BARGE only, so that no fault turns silent into barge",
+    )
+    allow_endpoint: str = Field(
+        default="",
+        description="host of a Connect endpoint that is neither AWS's nor on loopback and may get signed calls",
+    )
+    audit: SecretStr = Field(
+        default=SecretStr(""),
+        description="where calls are recorded: a file, or postgresql://…; empty: audit.jsonl in $STATE_DIRECTORY, else "
+        "in monitor-contact/ under $XDG_STATE_HOME or ~/.local/state",
+    )
+    audit_key_file: str = Field(
+        default="", description="PEM file of an Ed25519 private key that signs the audit's checkpoints"
+    )
+    audit_rotate_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=65_536, le=2**40, description="an audit file of this size is closed"
+    )
+    audit_rotate_seconds: float = Field(
+        default=86_400, ge=60, le=10**8, description="an audit file of this age is closed"
+    )
+    audit_timeout_seconds: float = Field(
+        default=2, ge=0.01, le=60, description="the longest that a call waits for its record to be durable"
+    )
+    max_connections: int = Field(default=1_000, ge=1, le=1_000_000, description="connections of clients at one time")
+    caller_rate_per_minute: int = Field(
+        default=0, ge=0, le=1_000_000, description="calls of one caller per minute; 0: as many as the quota allows"
+    )
+    supervisor_rate_per_minute: int = Field(
+        default=0, ge=0, le=1_000_000, description="calls for one supervisor per minute; 0: no limit of its own"
+    )
+    traces: Literal["off", "otlp"] = Field(
+        default="off",
+        description="otlp: send OpenTelemetry traces; where to and how much say OpenTelemetry's own OTEL_* variables",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
@@ -97,19 +177,32 @@ class Settings(BaseSettings):
 
     @field_validator("listen")
     @classmethod
-    def _loopback_only(cls, value: str) -> str:
-        if not parse_address(value).is_loopback:
-            raise ValueError(
-                "must be a loopback address such as 127.0.0.1:50051: the service cannot identify its callers yet, so "
-                "any other address would let everybody on the network listen in on customers"
-            )
+    def _address(cls, value: str) -> str:
+        parse_address(value)
         return value
 
-    @field_validator("metrics_listen")
+    @field_validator("metrics_listen", "health_listen")
     @classmethod
     def _address_or_nothing(cls, value: str) -> str:
         if value:
             parse_address(value)
+        return value
+
+    @field_validator("policy_timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ValueError("must be an IANA time zone, for example Europe/Berlin") from error
+        return value
+
+    @field_validator("audit")
+    @classmethod
+    def _file_or_database(cls, value: SecretStr) -> SecretStr:
+        scheme, separator, _ = value.get_secret_value().partition("://")
+        if separator and scheme not in _DATABASE_SCHEMES:
+            raise ValueError("must be the path of a file, or postgresql://user@host/database")
         return value
 
     @field_validator("quota_url")
@@ -135,9 +228,32 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _ports_differ(self) -> "Settings":
-        if self.metrics_address is not None and self.metrics_address.port == self.address.port != 0:
+        ports: dict[int, str] = {}
+        for field in ("listen", "health_listen", "metrics_listen"):
+            text = getattr(self, field)
+            port = parse_address(text).port if text else 0
+            if port and port in ports:
+                raise ValueError(f"{variable(field)}: must have another port than {ports[port]} ({port})")
+            ports[port] = variable(field)
+        return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> "Settings":
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
+            raise ValueError(f"{variable(missing)}: must be set too: TLS needs a certificate and its key")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise ValueError(f"{variable('tls_cert_file')}: must be set too: clients' certificates come over TLS")
+        return self
+
+    @model_validator(mode="after")
+    def _open_to_nobody_unknown(self) -> "Settings":
+        needed = ("tls_cert_file", "access_file", "policy_file")
+        missing = [variable(field) for field in needed if not getattr(self, field)]
+        if missing and not self.address.is_loopback:
             raise ValueError(
-                f"{PREFIX}METRICS_LISTEN: must have another port than {PREFIX}LISTEN ({self.address.port})"
+                f"{variable('listen')}: must be a loopback address such as 127.0.0.1:50051 without "
+                f"{', '.join(missing)}: otherwise everybody on the network could listen in on customers"
             )
         return self
 
@@ -159,6 +275,27 @@ class Settings(BaseSettings):
     def metrics_address(self) -> Address | None:
         """Where the metrics are served; None for nowhere."""
         return parse_address(self.metrics_listen) if self.metrics_listen else None
+
+    @property
+    def health_address(self) -> Address | None:
+        """Where health is served in plain text; None for nowhere."""
+        return parse_address(self.health_listen) if self.health_listen else None
+
+    @property
+    def audit_database(self) -> str | None:
+        """The URL of the database that records calls; None for a file. It may hold a password."""
+        text = self.audit.get_secret_value()
+        return text if "://" in text else None
+
+    @property
+    def audit_file(self) -> str:
+        """The file that records calls; "" for the one in the state directory, or for a database."""
+        return "" if self.audit_database else self.audit.get_secret_value()
+
+    @property
+    def read_quota(self) -> Quota:
+        """What Connect allows of each read."""
+        return Quota(self.read_quota_rate, self.read_quota_burst)
 
     @property
     def quota(self) -> Quota:
@@ -209,10 +346,20 @@ def default_text(field: str) -> str:
 
 
 def printable(settings: Settings) -> Iterator[str]:
-    """Yield every setting as NAME=value, without the password that the quota's URL may hold."""
+    """Yield every setting as NAME=value, without the passwords that URLs may hold."""
     for name in Settings.model_fields:
-        value = (settings.redis or "memory://") if name == "quota_url" else getattr(settings, name)
+        value = getattr(settings, name)
+        if name == "quota_url":
+            value = settings.redis or "memory://"
+        elif name == "audit":
+            value = without_password(settings.audit.get_secret_value())
         yield f"{variable(name)}={value}"
+
+
+def without_password(url: str) -> str:
+    """Return a URL, or a path, without what could be secret in it: user information and query."""
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else url
 
 
 def _weights(text: str) -> Mapping[str, float]:

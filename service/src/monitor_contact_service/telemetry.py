@@ -15,12 +15,24 @@ from typing import Final, Literal, TextIO
 
 # The id of the call that the running task works on; "" outside a call. Set by `interceptors`, read by every log line.
 request_id_var: ContextVar[str] = ContextVar("request_id", default="")
+# The trace that the call belongs to, 32 hex digits; "" without one. Set by the tracer, read by every log line.
+trace_id_var: ContextVar[str] = ContextVar("trace_id", default="")
+# The same as {"trace_id": …} while the trace is sampled: what a measurement of the call is an example of.
+exemplar_var: ContextVar[dict[str, str] | None] = ContextVar("exemplar", default=None)
+# Who calls, in the words of log and metrics: the id of a configured caller, or "other"; "" until that is known. Set by
+# `handler`, read by `interceptors` and `metrics`.
+caller_var: ContextVar[str] = ContextVar("caller", default="")
 
 # Lines wait so long for others, to be made and written together: one call at a time would pay 50 µs for its own, with
 # cold caches and a system call (measured). Warnings and worse wait for nothing.
 WRITE_DELAY_SECONDS: Final = 0.01
 
 _encode = json.JSONEncoder(default=str).encode
+
+# Whoever sends metadata that is no UTF-8 has its value written into gRPC's own log, a token too (measured, grpcio
+# 1.85.1). The call itself is refused by `core.metadata`.
+_GRPC_LOGGER: Final = "grpc._cython.cygrpc"
+_GRPC_PRINTS_METADATA: Final = "Invalid encoding on %s"
 
 
 def fields(**values: object) -> Mapping[str, Mapping[str, object]]:
@@ -37,6 +49,11 @@ def configure_logging(level: str, log_format: Literal["json", "text"], stream: T
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("monitor_contact_service").setLevel(level.upper())
+    logging.getLogger(_GRPC_LOGGER).addFilter(_prints_no_metadata)
+
+
+def _prints_no_metadata(record: logging.LogRecord) -> bool:
+    return record.msg != _GRPC_PRINTS_METADATA
 
 
 class LineHandler(logging.Handler):
@@ -52,8 +69,9 @@ class LineHandler(logging.Handler):
         self._flushed_by: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line, with the id of the call that it belongs to."""
+        """Keep the line, with the ids of the call that it belongs to."""
         record.request_id = request_id_var.get()
+        record.trace_id = trace_id_var.get()
         self._waiting.append(record)
         loop = asyncio._get_running_loop()  # noqa: SLF001 - the public one raises where there is none
         if loop is None or record.levelno >= logging.WARNING:
@@ -122,8 +140,10 @@ def _entry(formatter: logging.Formatter, record: logging.LogRecord) -> dict[str,
         "level": record.levelname.lower(),
         "event": record.getMessage(),
     }
-    if request_id := getattr(record, "request_id", "") or request_id_var.get():
-        entry["request_id"] = request_id
+    # As kept by `LineHandler`: when its timer writes, the present ids are those of the call that set it.
+    for name, present in (("request_id", request_id_var), ("trace_id", trace_id_var)):
+        if value := record.__dict__[name] if name in record.__dict__ else present.get():
+            entry[name] = value
     entry.update(getattr(record, "fields", {}))
     if record.exc_info:
         entry["exception"] = formatter.formatException(record.exc_info)

@@ -53,6 +53,17 @@ async def test_these_are_the_bytes_of_a_get() -> None:
     assert recorder.requests == [(head.encode(), 1)]
 
 
+async def test_a_get_may_have_headers_of_its_own() -> None:
+    """After the common ones; a line break in one sends nothing."""
+    recorder = Recorder()
+    client = _client("http://127.0.0.1:8080", recorder)
+    await client.get("/x?y=z", headers={"X-A": "1"}, timeout_seconds=1)
+    assert recorder.requests[0][0].endswith(b"Accept-Encoding: identity\r\nX-A: 1\r\n\r\n")
+    with pytest.raises(ValueError, match="line break"):
+        await client.get("/", headers={"X-A": "1\r\nX-B: 2"}, timeout_seconds=1)
+    assert len(recorder.requests) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "proxy", "line"),
     [

@@ -16,10 +16,11 @@ from ._channel import (
     bearer_metadata,
     call_async,
     channel_settings,
+    is_loopback,
     open_async_channel,
 )
 from ._errors import translate
-from ._request import checked_metadata, checked_timeout, new_request, session_of
+from ._request import call_metadata, checked_timeout, new_request, session_of
 from ._types import Capability, Metadata, MonitoringSession
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class AsyncMonitorContactClient:
             user_agent=user_agent,
             channel_options=channel_options,
         )
+        self._may_send_tokens = tls is not None or is_loopback(target)
         self._bearer_token = bearer_token
         self._timeout_seconds = checked_timeout(timeout_seconds)
         self._channel: AsyncChannel | None = None
@@ -84,6 +86,9 @@ class AsyncMonitorContactClient:
         user_id: str,
         capabilities: Iterable[Capability] = (),
         client_token: str | None = None,
+        reason: str | None = None,
+        ticket: str | None = None,
+        end_user_token: str | None = None,
         timeout_seconds: float | None = None,
         metadata: Metadata = (),
     ) -> MonitoringSession:
@@ -96,8 +101,12 @@ class AsyncMonitorContactClient:
             capabilities: What the supervisor may do; empty means listening only. BARGE needs SILENT_MONITOR beside it.
             client_token: Makes repetitions the same action, at most 500 characters. None or empty: a UUID is made once,
                 before the first attempt. It is on the result and on every exception; repeat with it.
+            reason: Why, for policy and audit: at most 256 characters, printable ASCII.
+            ticket: The case that it belongs to, for policy and audit: likewise.
+            end_user_token: OIDC token of the person on whose behalf you call, if the service accepts them. Never sent
+                in plaintext to another machine.
             timeout_seconds: Deadline of this call, all attempts together; None means the client's.
-            metadata: Further headers, for example `("x-monitor-reason", "…")`.
+            metadata: Further headers, for example `("traceparent", "…")`.
 
         Raises MonitorContactError, by cause: see the families below it. ValueError, TypeError and RuntimeError (closed
         client) tell of faults in the calling code, before anything is sent.
@@ -111,7 +120,13 @@ class AsyncMonitorContactClient:
             client_token=client_token,
         )
         seconds = self._timeout_seconds if timeout_seconds is None else checked_timeout(timeout_seconds)
-        headers = bearer_metadata(self._bearer_token) + checked_metadata(metadata)
+        headers = bearer_metadata(self._bearer_token) + call_metadata(
+            metadata,
+            reason=reason,
+            ticket=ticket,
+            end_user_token=end_user_token,
+            may_send_tokens=self._may_send_tokens,
+        )
         try:
             answer = await call_async(stub, request, timeout_seconds=seconds, metadata=headers)
         except grpc.RpcError as error:

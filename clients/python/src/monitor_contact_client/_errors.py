@@ -204,7 +204,10 @@ class NoAgentParticipant(ChangeState, code=StatusCode.FAILED_PRECONDITION, reaso
 
 
 class ServiceQuotaExceeded(ChangeState, code=StatusCode.RESOURCE_EXHAUSTED, reason=ErrorReason.SERVICE_QUOTA_EXCEEDED):
-    """The supervisor is offline or already monitoring, or the contact has as many supervisors as it may have."""
+    """The supervisor is offline or already monitoring, or the contact has as many supervisors as it may have.
+
+    `metadata["cause"]` is `supervisor_offline`, `already_monitoring` or `contact_full`, "" where that is not known.
+    """
 
 
 class RecordingDisabled(ChangeState, code=StatusCode.FAILED_PRECONDITION, reason=ErrorReason.RECORDING_DISABLED):

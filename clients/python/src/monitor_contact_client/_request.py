@@ -15,10 +15,12 @@ from ._channel import Answer, Pairs
 from ._errors import RequestTooLarge, request_id_of
 from ._types import Capability, Metadata, MonitoringSession
 
+MAX_ORIGIN_CHARACTERS = 256  # of reason and ticket each: the service's limit
 MAX_REQUEST_BYTES = 16_384  # the service's grpc.max_receive_message_length; the largest valid request has 4.5 KB
 
 _KEY = re.compile(r"[a-z0-9_.-]+")  # gRPC over HTTP/2, Custom-Metadata
 _VALUE = re.compile(r"[\x20-\x7e]*")  # same, ASCII-Value
+_REASON, _TICKET, _END_USER_TOKEN = "x-monitor-reason", "x-monitor-ticket", "x-end-user-token"
 
 
 def new_request(
@@ -59,16 +61,51 @@ def session_of(answer: Answer, client_token: str) -> MonitoringSession:
     )
 
 
+def call_metadata(
+    metadata: Metadata,
+    *,
+    reason: str | None,
+    ticket: str | None,
+    end_user_token: str | None,
+    may_send_tokens: bool,
+) -> Pairs:
+    """Return all that is sent beside one request, except the bearer token.
+
+    Args:
+        metadata: The caller's own.
+        reason: Sent as x-monitor-reason unless it is None or empty.
+        ticket: Sent as x-monitor-ticket unless it is None or empty.
+        end_user_token: Sent as x-end-user-token unless it is None.
+        may_send_tokens: False where the connection is plaintext and leaves this machine.
+
+    Raises ValueError as `checked_metadata`, for a value that the service would refuse, and for a token that must not be
+    sent; its text never holds a value.
+    """
+    pairs = (
+        *_origin(_REASON, "reason", reason),
+        *_origin(_TICKET, "ticket", ticket),
+        *_end_user(end_user_token, may_send_tokens=may_send_tokens),
+        *checked_metadata(metadata),
+    )
+    keys = [key for key, _ in pairs]
+    for key in (_REASON, _TICKET):
+        if keys.count(key) > 1:
+            raise ValueError(f"metadata key {key!r} is given twice: the service takes one")
+    return pairs
+
+
 def checked_metadata(metadata: Metadata) -> Pairs:
     """Return the caller's metadata as a tuple of pairs.
 
-    Raises ValueError for what gRPC would refuse, and for `authorization`. gRPC's own error would show all values, the
-    bearer token too; this one shows none.
+    Raises ValueError for what gRPC would refuse, and for tokens. gRPC's own error would show all values, the bearer
+    token too; this one shows none.
     """
     pairs = tuple((key, value) for key, value in metadata)
     for key, value in pairs:
         if key == "authorization":
             raise ValueError("metadata cannot carry authorization: give bearer_token to the client")
+        if key == _END_USER_TOKEN:
+            raise ValueError(f"metadata cannot carry {_END_USER_TOKEN}: give end_user_token to the call")
         binary = key.endswith("-bin")
         if not _KEY.fullmatch(key) or isinstance(value, bytes) != binary:
             raise ValueError(
@@ -77,6 +114,24 @@ def checked_metadata(metadata: Metadata) -> Pairs:
         if isinstance(value, str) and not _VALUE.fullmatch(value):
             raise ValueError(f"the value of metadata key {key!r} has control or non-ASCII characters")
     return pairs
+
+
+def _origin(key: str, argument: str, value: str | None) -> Pairs:
+    if not value:
+        return ()
+    if len(value) > MAX_ORIGIN_CHARACTERS or not _VALUE.fullmatch(value):
+        raise ValueError(f"{argument} must have at most {MAX_ORIGIN_CHARACTERS} characters, all printable ASCII")
+    return ((key, value),)
+
+
+def _end_user(token: str | None, *, may_send_tokens: bool) -> Pairs:
+    if token is None:
+        return ()
+    if not may_send_tokens:
+        raise ValueError("end_user_token is never sent unencrypted to another machine: give tls=TlsOptions(…)")
+    if not token or not _VALUE.fullmatch(token) or " " in token:
+        raise ValueError("end_user_token is empty or has spaces, control or non-ASCII characters")
+    return ((_END_USER_TOKEN, token),)
 
 
 def checked_timeout(timeout_seconds: float) -> float:

@@ -97,6 +97,9 @@ class MonitorContactCalls(Protocol):
         user_id: str,
         capabilities: Iterable[Capability] = (),
         client_token: str | None = None,
+        reason: str | None = None,
+        ticket: str | None = None,
+        end_user_token: str | None = None,
         timeout_seconds: float | None = None,
         metadata: Metadata = (),
     ) -> MonitoringSession:
@@ -115,6 +118,9 @@ class AsyncMonitorContactCalls(Protocol):
         user_id: str,
         capabilities: Iterable[Capability] = (),
         client_token: str | None = None,
+        reason: str | None = None,
+        ticket: str | None = None,
+        end_user_token: str | None = None,
         timeout_seconds: float | None = None,
         metadata: Metadata = (),
     ) -> MonitoringSession:

@@ -10,12 +10,12 @@ Answers are given in the order of the calls; when they are used up, every call s
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
 from ._errors import MonitorContactError
-from ._request import checked_metadata, checked_timeout, new_request
+from ._request import call_metadata, checked_metadata, checked_timeout, new_request
 from ._types import Capability, Metadata, MonitoringSession
 
 __all__ = ["AsyncFakeMonitorContactClient", "FakeMonitorContactClient", "RecordedCall"]
@@ -32,6 +32,9 @@ class RecordedCall:
     client_token: str
     timeout_seconds: float | None
     metadata: tuple[tuple[str, str | bytes], ...]
+    reason: str | None = None
+    ticket: str | None = None
+    end_user_token: str | None = field(default=None, repr=False)
 
 
 class _Script:
@@ -59,6 +62,9 @@ class _Script:
         user_id: str,
         capabilities: Iterable[Capability],
         client_token: str | None,
+        reason: str | None,
+        ticket: str | None,
+        end_user_token: str | None,
         timeout_seconds: float | None,
         metadata: Metadata,
     ) -> MonitoringSession:
@@ -71,6 +77,8 @@ class _Script:
             capabilities=capabilities,
             client_token=client_token,
         )
+        given = checked_metadata(metadata)
+        call_metadata(given, reason=reason, ticket=ticket, end_user_token=end_user_token, may_send_tokens=True)
         call = RecordedCall(
             instance_id=request.instance_id,
             contact_id=request.contact_id,
@@ -78,7 +86,10 @@ class _Script:
             capabilities=tuple(Capability(each) for each in request.allowed_monitor_capabilities),
             client_token=request.client_token,
             timeout_seconds=None if timeout_seconds is None else checked_timeout(timeout_seconds),
-            metadata=checked_metadata(metadata),
+            metadata=given,
+            reason=reason,
+            ticket=ticket,
+            end_user_token=end_user_token,
         )
         self.calls.append(call)
         answer = next(self._answers, None) or self._session(call)
@@ -107,6 +118,9 @@ class FakeMonitorContactClient(_Script):
         user_id: str,
         capabilities: Iterable[Capability] = (),
         client_token: str | None = None,
+        reason: str | None = None,
+        ticket: str | None = None,
+        end_user_token: str | None = None,
         timeout_seconds: float | None = None,
         metadata: Metadata = (),
     ) -> MonitoringSession:
@@ -117,6 +131,9 @@ class FakeMonitorContactClient(_Script):
             user_id=user_id,
             capabilities=capabilities,
             client_token=client_token,
+            reason=reason,
+            ticket=ticket,
+            end_user_token=end_user_token,
             timeout_seconds=timeout_seconds,
             metadata=metadata,
         )
@@ -145,6 +162,9 @@ class AsyncFakeMonitorContactClient(_Script):
         user_id: str,
         capabilities: Iterable[Capability] = (),
         client_token: str | None = None,
+        reason: str | None = None,
+        ticket: str | None = None,
+        end_user_token: str | None = None,
         timeout_seconds: float | None = None,
         metadata: Metadata = (),
     ) -> MonitoringSession:
@@ -155,6 +175,9 @@ class AsyncFakeMonitorContactClient(_Script):
             user_id=user_id,
             capabilities=capabilities,
             client_token=client_token,
+            reason=reason,
+            ticket=ticket,
+            end_user_token=end_user_token,
             timeout_seconds=timeout_seconds,
             metadata=metadata,
         )

@@ -27,8 +27,12 @@ class MonitorCommand:
 
 @dataclass(frozen=True, slots=True)
 class MonitoringSession:
-    """The contact that is the monitoring session. `contact_arn` is "" if Connect did not return one."""
+    """The contact that is the monitoring session. `contact_arn` is "" if Connect did not return one.
+
+    `started_by` is the request id of the call that has started it: repetitions get the same session.
+    """
 
     contact_id: str
     contact_arn: str
     aws_request_id: str
+    started_by: str = ""

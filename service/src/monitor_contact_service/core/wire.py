@@ -148,19 +148,28 @@ def read_answer(answer: Answer) -> MonitoringSession:
     Raises:
         Failure: what Connect said instead, or CONNECT_BAD_RESPONSE for an answer that makes no sense.
     """
-    if len(answer.body) > ANSWER_MAX_BYTES:
-        raise _bad_response(answer, "", "the answer is larger than 64 KiB")
-    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-        raise _error(answer)
-    members = _members(answer.body)
+    members = read_success(answer)
     contact_id = _text(members.get("ContactId"))
     if not 1 <= len(contact_id) <= CONTACT_ID_MAX_CHARACTERS:
-        raise _bad_response(answer, "", "a successful answer without a valid ContactId")
+        raise bad_response(answer, "a successful answer without a valid ContactId")
     return MonitoringSession(
         contact_id=contact_id,
         contact_arn=_text(members.get("ContactArn")),
         aws_request_id=_request_id(answer),
     )
+
+
+def read_success(answer: Answer) -> Mapping[str, object]:
+    """Return the members of a successful answer's JSON object; none if its body is no object.
+
+    Raises:
+        Failure: what Connect said instead, or CONNECT_BAD_RESPONSE.
+    """
+    if len(answer.body) > ANSWER_MAX_BYTES:
+        raise bad_response(answer, "the answer is larger than 64 KiB")
+    if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+        raise _error(answer)
+    return _members(answer.body)
 
 
 def _error(answer: Answer) -> Failure:
@@ -170,10 +179,12 @@ def _error(answer: Answer) -> Failure:
     reason = _REASON_BY_NAME.get(name) or _REASON_BY_STATUS.get(answer.status, Reason.CONNECT_BAD_RESPONSE)
     reason = _narrowed(reason, name, text)
     if reason is Reason.CONNECT_BAD_RESPONSE:
-        return _bad_response(answer, name, text)
+        return bad_response(answer, text, name)
     metadata = {"aws_request_id": _request_id(answer)}
     if reason is Reason.RESOURCE_NOT_FOUND:
         metadata["resource"] = ""  # Connect does not say which
+    if reason is Reason.SERVICE_QUOTA_EXCEEDED:
+        metadata["cause"] = ""  # likewise; `diagnosis` may find out
     return Failure(
         reason,
         metadata=metadata,
@@ -183,7 +194,8 @@ def _error(answer: Answer) -> Failure:
     )
 
 
-def _bad_response(answer: Answer, name: str, text: str) -> Failure:
+def bad_response(answer: Answer, text: str, name: str = "") -> Failure:
+    """Return the failure of an answer that makes no sense; `text` says why not, `name` is the error's if it has one."""
     metadata = {
         "aws_error": name if _SAFE_NAME.fullmatch(name) else "",
         "aws_request_id": _request_id(answer),

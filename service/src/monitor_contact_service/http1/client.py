@@ -1,11 +1,15 @@
 """Makes the bytes of requests to one endpoint, and has them exchanged for answers."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Final
 from urllib.parse import urlsplit
 
 from monitor_contact_service.core.wire import Answer
 
 from .route import Route
+
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class HttpClient:
@@ -36,13 +40,15 @@ class HttpClient:
         head = f"POST {self._prefix}{path}{self._common}{_lines(headers)}Content-Length: {len(body)}\r\n\r\n"
         return await self._exchange(head.encode() + body, timeout_seconds)
 
-    async def get(self, path: str, *, timeout_seconds: float) -> Answer:
+    async def get(self, path: str, *, headers: Mapping[str, str] = _NONE, timeout_seconds: float) -> Answer:
         """Return the answer to a GET, whatever its status.
 
         Raises:
             HttpError: there is none.
+            ValueError: a header with a line break; nothing was sent.
         """
-        return await self._exchange(f"GET {self._prefix}{path}{self._common}\r\n".encode(), timeout_seconds)
+        head = f"GET {self._prefix}{path}{self._common}{_lines(headers)}\r\n"
+        return await self._exchange(head.encode(), timeout_seconds)
 
 
 def _lines(headers: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""A faithful stand-in for Amazon Connect's MonitorContact and the reads that guard it: real wire protocol, small world.
+"""A faithful stand-in for Amazon Connect's MonitorContact and the reads around it: real wire protocol, small world.
 
 Nothing in the service's request path imports it. How to use it and what it checks is told in
 docs/simulator.md. The ways in: `Simulator` for tests in the same process, `simulate` for the command.

@@ -26,6 +26,7 @@ DEFAULT_QUOTAS: Mapping[str, Quota] = {
     "ListSecurityProfilePermissions": Quota(rate=2, burst=5),
     "DescribeSecurityProfile": Quota(rate=2, burst=5),
     "DescribeContact": Quota(rate=10, burst=15),
+    "GetCurrentUserData": Quota(rate=2, burst=5),
 }
 
 UNLIMITED = Quota(rate=1e9, burst=1e9)

@@ -66,7 +66,7 @@ class FaultError(ValueError):
 class Fault:
     """One thing that goes wrong. Fields that an action does not use must be left alone, as far as that can be told.
 
-    api: one of the five, or "*". after: how many calls of the API it lets pass first. times: how many it strikes, None
+    api: one of the six, or "*". after: how many calls of the API it lets pass first. times: how many it strikes, None
     for every one. probability: for each call, of those it would strike. act_first: the call takes effect before it goes
     wrong; otherwise nothing happens at Connect, not even a check. delay_seconds comes with any action.
     """

@@ -80,7 +80,7 @@ class ReceivedCall:
             body = self.body
             about = f"contact={_member(body, 'ContactId')} supervisor={_member(body, 'UserId')}"
         else:
-            about = f"id={self.call.resource_id}"
+            about = f"id={self.call.resource_id or self.call.instance_id}"
         outcome = " ".join(filter(None, (str(self.status or "unanswered"), self.error)))
         fault = f" fault={self.fault}" if self.fault else ""
         # What a client sent may hold anything: one line must stay one line, on any terminal.

@@ -107,7 +107,7 @@ def _list_permissions(
     world: World, instance: Instance, profile_id: str, query: Mapping[str, str], switches: Switches
 ) -> Answer | Refusal:
     page_size = _page_size(query.get("maxResults"), switches.permissions_per_page)
-    start = _page_start(query.get("nextToken"))
+    start = page_start(query.get("nextToken"))
     if page_size is None or start is None:
         return INVALID_READ
     profile = world.find_profile(instance, profile_id)
@@ -136,7 +136,8 @@ def page_token(start: int) -> str:
     return f"a+b/==&x y{start}"
 
 
-def _page_start(token: str | None) -> int | None:
+def page_start(token: str | None) -> int | None:
+    """Return the first name of the page that a NextToken leads to. None: nobody gave out such a token."""
     if token is None:
         return 0
     digits = token.removeprefix(page_token(0).removesuffix("0"))

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from . import answers
 from .answers import Answer, Refusal
 from .buckets import Buckets, Quota
+from .presence import current_user_data
 from .reads import read
 from .rules import MonitorRequest, judge, parse
 from .sessions import Session, Sessions
@@ -27,12 +28,13 @@ _READS = {
     "security-profiles": "DescribeSecurityProfile",
     "contacts": "DescribeContact",
 }
-APIS = (MONITOR_CONTACT, *_READS.values())
+CURRENT_USER_DATA = "GetCurrentUserData"
+APIS = (MONITOR_CONTACT, *_READS.values(), CURRENT_USER_DATA)
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request to an API that exists. The two ids are of the path, decoded, and empty for MonitorContact."""
+    """A request to an API that exists. The two ids are of the path, decoded, and empty where it has none."""
 
     api: str
     request: SignedRequest
@@ -54,6 +56,8 @@ def route(request: SignedRequest) -> Call | None:
     match request.method, normalise_path(request.target.partition("?")[0]).split("/")[1:]:
         case "POST", ["contact", "monitor"]:
             return Call(MONITOR_CONTACT, request)
+        case "POST", ["metrics", "userdata", instance_id] if instance_id:
+            return Call(CURRENT_USER_DATA, request, unquote(instance_id))
         case "GET", [kind, instance_id, resource_id] if kind in _READS and resource_id:
             return Call(_READS[kind], request, unquote(instance_id), unquote(resource_id))
     return None
@@ -106,6 +110,8 @@ class StandIn:
         """Checks 6 to 11. A refused call forgets its token; one that acted has it answered alike from now on."""
         if pending.monitor is None:
             call = pending.call
+            if call.api == CURRENT_USER_DATA:
+                return current_user_data(call.instance_id, call.request.body, self.world, self.sessions)
             query = call.request.target.partition("?")[2]
             return read(call.api, call.instance_id, call.resource_id, query, self.world, self.switches)
         answer = self._monitor(pending.monitor, now)
