@@ -79,6 +79,7 @@ generate: setup .tools/generator/stamp ## write all that is generated: Python of
 		$(V1)/monitor_contact.proto google/rpc/error_details.proto
 	$(PY) clients/python/generate_sync.py
 	$(PY) tools/write_docs.py
+	@deploy/monitoring/generate.sh
 
 .PHONY: breaking
 breaking: setup ## compare the contract with the last different one (AGAINST=commit for another)
@@ -95,6 +96,7 @@ lock: ## resolve all locks again (needs uv; UPGRADE=--upgrade for newer versions
 	$(COMPILE) $(UPGRADE) -c requirements-dev.lock tools/build.in -o tools/build.lock
 	$(COMPILE) $(UPGRADE) --group pyproject.toml:generate -o proto/generator.lock
 	$(COMPILE) $(UPGRADE) benchmarks/quota/requirements.in -o benchmarks/quota/requirements.lock
+	$(COMPILE) $(UPGRADE) deploy/kubernetes/requirements.in -o deploy/kubernetes/requirements.lock
 
 .PHONY: wheels
 wheels: setup ## build the three wheels into dist/
@@ -118,6 +120,47 @@ QUOTA_RESULTS := .tools/quota.json
 bench-quota: setup .tools/plot/stamp ## play pacing and fairness beside boto3's retry modes (needs redis-server), draw docs/quota-*.svg
 	$(PY) benchmarks/quota/compare.py --json $(QUOTA_RESULTS) --document docs/quota.md $(ARGS)
 	.tools/plot/bin/python benchmarks/quota/plot.py $(QUOTA_RESULTS) docs
+
+.PHONY: bench-cost
+bench-cost: setup ## measure what identity, policy, supervisor check and audit cost a call (needs nginx)
+	$(PY) benchmarks/speed/cost.py $(ARGS)
+
+.PHONY: soak
+soak: setup ## what takes too long for make test: 1,000 kills of the audit's writer, 40 restarts under load
+	AUDIT_KILLS=1000 $(PY) -m pytest -q -s tests/service/test_audit_crash.py
+	ROLLING_RESTARTS=42 $(PY) -m pytest -q -s tests/e2e/test_rolling_restart.py
+
+# --- deployment --------------------------------------------------------------------------------------------------
+
+KUSTOMIZE_VERSION := v5.7.1
+IMAGE_ENGINE ?= docker
+IMAGE ?= monitor-contact:dev
+
+.PHONY: image
+image: ## build the container image (IMAGE_ENGINE=podman or buildah, IMAGE=name:tag)
+	$(IMAGE_ENGINE) build -f deploy/Dockerfile -t $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) .
+
+.tools/bin/kustomize:
+	GOBIN="$(CURDIR)/.tools/bin" go install sigs.k8s.io/kustomize/kustomize/v5@$(KUSTOMIZE_VERSION)
+
+.tools/kubernetes/stamp: deploy/kubernetes/requirements.lock
+	@tools/environment.sh .tools/kubernetes $<
+	@mkdir -p .tools/bin && ln -sf ../kubernetes/bin/kubernetes-validate .tools/bin/kubernetes-validate
+	@touch $@
+
+.tools/crds/stamp: tests/deploy/crds/package-lock.json
+	@mkdir -p .tools/crds .tools/bin && cp tests/deploy/crds/package.json tests/deploy/crds/package-lock.json .tools/crds/
+	@cd .tools/crds && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@ln -sf ../../tests/deploy/crds/check.mjs .tools/bin/check-crds
+	@touch $@
+
+.PHONY: render
+render: .tools/bin/kustomize ## render deploy/kubernetes/overlays into rendered/
+	@tools/render.sh
+
+.PHONY: manifest-tools
+manifest-tools: .tools/bin/kustomize .tools/kubernetes/stamp .tools/crds/stamp ## install what checks the manifests
+	@true
 
 .PHONY: clean
 clean: ## remove everything that is made here, environments included
