@@ -62,11 +62,23 @@ WHEELS = (
     Wheel(
         "monitor_contact_service",
         "monitor_contact_service",
-        ("monitor_contact_service/py.typed", "monitor_contact_service/simulator/default_world.toml"),
+        (
+            "monitor_contact_service/py.typed",
+            "monitor_contact_service/simulator/default_world.toml",
+            "monitor_contact_service/policies/schema.cedarschema",
+            "monitor_contact_service/policies/invariants.cedar",
+            "monitor_contact_service/policies/demo.cedar",
+            "monitor_contact_service/audit_schema.sql",
+        ),
         needs=("monitor_contact_proto",),
         commands=(("monitor-contact", "--version"), ("monitor-contact", "simulate", "--print-world")),
-        extra="redis",
-        extra_modules=("monitor_contact_service.redis_script",),
+        extra="redis,postgresql,opentelemetry",
+        extra_modules=(
+            "monitor_contact_service.redis_script",
+            "monitor_contact_service.audit_database",
+            "monitor_contact_service.audit_postgresql",
+            "monitor_contact_service.opentelemetry_tracing",
+        ),
     ),
 )
 

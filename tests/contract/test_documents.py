@@ -14,6 +14,7 @@ LOCKS = (
     "proto/generator.lock",
     "tools/build.lock",
     "deploy/kubernetes/requirements.lock",
+    "benchmarks/quota/requirements.lock",
 )
 NOT_OURS = {".git", ".venv", ".tools", "__pycache__", "dist", "build"}
 # Put together here, so that this file does not name them either. Where packages come from is the machine's business.

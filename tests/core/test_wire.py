@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from monitor_contact_service.core.command import Capability, MonitorCommand, MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
-from monitor_contact_service.core.wire import ANSWER_MAX_BYTES, Answer, encode, read_answer
+from monitor_contact_service.core.wire import ANSWER_MAX_BYTES, Answer, encode, loggable, read_answer
 from monitor_contact_service.reasons import TABLE
 
 # Connect's error names: name -> reason, whatever the status.
@@ -473,3 +473,21 @@ def test_anything_at_all_is_a_session_or_a_complete_failure(
     assert 1 <= len(session.contact_id) <= 256
     assert (session.contact_id + session.contact_arn).encode()
     assert session.aws_request_id.isascii()
+
+
+@pytest.mark.parametrize(
+    ("log_text", "logged"),
+    [
+        ("connection refused", "connection refused"),
+        ("HTTP 404 ResourceNotFoundException: contact-1 is not there", "HTTP 404 ResourceNotFoundException"),
+        ("HTTP 500 : contact-1\nuser-1", "HTTP 500"),
+        ("HTTP 400 user-1 contact-1: no", "HTTP 400"),
+        (
+            "HTTP 403 AccessDeniedException: User: a is not authorized to perform: connect:MonitorContact on u-1",
+            "HTTP 403 AccessDeniedException is not authorized to perform: connect:MonitorContact",
+        ),
+    ],
+)
+def test_texts_of_aws_are_not_logged(log_text: str, logged: str) -> None:
+    """They repeat whatever was asked; status, a name that is one, and IAM's missing action say enough."""
+    assert loggable(log_text) == logged

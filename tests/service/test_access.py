@@ -11,12 +11,6 @@ trust_domains = ["corp.example"]
 dns_names = true
 
 [[issuers]]
-issuer = "https://kubernetes.default.svc"
-tokens = "kubernetes"
-audience = "monitor-contact"
-keys = "/var/run/keys.json"
-
-[[issuers]]
 issuer = "https://login.corp.example"
 identifies = "end-users"
 audience = "monitor-contact"
@@ -33,7 +27,7 @@ tenant = "corp"
 roles = ["qa"]
 tenant = "corp"
 
-[callers."k8s:prod:coach"]
+[callers."spiffe://corp.example/coach"]
 acts_for_others = true
 
 [callers."dns:batch.corp.example"]
@@ -58,12 +52,27 @@ def test_the_whole_file_is_read(tmp_path: Path) -> None:
     access = _read(tmp_path, _WHOLE)
 
     assert access.caller("spiffe://corp.example/qa-desk").roles == ("qa",)
-    assert access.caller("k8s:prod:coach").acts_for_others
-    assert access.caller("k8s:prod:coach").tenant == "default"
-    assert [issuer.algorithms for issuer in access.issuers] == [("RS256",), ("ES256",)]
-    assert access.identifies_by_token
+    assert access.caller("spiffe://corp.example/coach").acts_for_others
+    assert access.caller("spiffe://corp.example/coach").tenant == "default"
+    assert [issuer.algorithms for issuer in access.issuers] == [("ES256",)]
     assert access.identifies_by_certificate
+    assert not access.identifies_by_token
     assert access.forwarded is not None
+
+
+def test_tokens_of_kubernetes_identify_callers(tmp_path: Path) -> None:
+    """Where no certificate does; RS256 is what they are signed with."""
+    access = _read(tmp_path, f'{_ISSUER}tokens = "kubernetes"\n[callers."k8s:prod:coach"]')
+
+    assert access.identifies_by_token
+    assert access.issuers[0].algorithms == ("RS256",)
+    assert access.caller("k8s:prod:coach").tenant == "default"
+
+
+def test_two_sources_of_callers_are_refused(tmp_path: Path) -> None:
+    """Certificates would decide, and the issuers never be asked: their author believes otherwise."""
+    [problem] = _problems(tmp_path, f'trust_domains = ["corp.example"]\n{_ISSUER}')
+    assert "remove one of the two" in problem
 
 
 def test_an_unnamed_caller_has_neither_role_nor_tenant(tmp_path: Path) -> None:

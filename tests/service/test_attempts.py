@@ -590,13 +590,16 @@ async def test_no_identifier_reaches_the_log(caplog: pytest.LogCaptureFixture) -
     """AWS repeats the ids of the request in its texts; they belong to the audit record alone."""
     caplog.set_level("INFO", "monitor_contact_service")
     failure = _fail(Reason.ACCESS_DENIED)
-    failure.log_text = "not on instance/INSTANCE-1/contact/CONTACT-1 for USER-1"
+    refused = (
+        "User: USER-1 is not authorized to perform: connect:MonitorContact on INSTANCE-1/CONTACT-1"
+    )
+    failure.log_text = f"HTTP 403 AccessDeniedException: {refused}"
     rig = _Rig(failure)
     command = MonitorCommand("INSTANCE-1", "CONTACT-1", "USER-1", (Capability.SILENT_MONITOR,), "")
     with pytest.raises(Failure):
         await rig.attempts.monitor(command, "", rig.new_place())
     said = str([vars(record) for record in caplog.records])
-    assert "not on instance/[id]/contact/[id] for [id]" in said
+    assert "HTTP 403 AccessDeniedException is not authorized to perform: connect:MonitorContact'" in said
     assert not any(identifier in said for identifier in ("INSTANCE-1", "CONTACT-1", "USER-1"))
 
 

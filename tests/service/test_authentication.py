@@ -197,8 +197,6 @@ def test_without_a_verifier_no_token_counts() -> None:
     ("access", "tls"),
     [
         (_BY_CERTIFICATE, True),
-        (Access(trust_domains=("corp.example",), issuers=(_CALLERS_ISSUER,)), True),
-        (Access(dns_names=True, issuers=(_CALLERS_ISSUER,)), True),
         (OPEN_ACCESS, False),
         (OPEN_ACCESS, True),
         (Access(issuers=(_PEOPLE_ISSUER,)), False),

@@ -140,7 +140,7 @@ async def test_who_is_denied_by_the_policy_learns_nothing_of_connect(rig: tuple[
     """No read is made for a caller whom the policy refuses, so nobody can find out who exists, or use up the quota."""
     service, connect = rig
     connect.reads.clear()
-    request = MonitorContactRequest(instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id="unread.ALB")
+    request = MonitorContactRequest(instance_id=INSTANCE_ID, contact_id=CONTACT_ID, user_id="unread.ALBQ")
     assert await _call(service, request, "clerk") is grpc.StatusCode.PERMISSION_DENIED
     assert connect.reads == []
     assert await _call(service, request, "listen") is grpc.StatusCode.OK

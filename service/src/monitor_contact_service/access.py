@@ -85,6 +85,11 @@ class Access(_Strict):
 
     @model_validator(mode="after")
     def _callers_can_come(self) -> "Access":
+        if self.identifies_by_certificate and self.identifies_by_token:
+            raise ValueError(
+                "trust_domains and dns_names let certificates identify callers: issuers that identify callers would "
+                "never be asked; remove one of the two"
+            )
         impossible = sorted(caller for caller in self.callers if not self._can_identify(caller))
         if impossible:
             raise ValueError(

@@ -236,9 +236,6 @@ class _Call:
 
 def _log_failed(failure: Failure, call: _Call, wait_seconds: float | None) -> None:
     """Log what Connect said, without the identifiers that it repeats: those belong to the audit record."""
-    said = failure.log_text
-    for identifier in (call.command.instance_id, call.command.contact_id, call.command.user_id):
-        said = said.replace(identifier, "[id]")
     if _NOT_AUTHORIZED in failure.log_text:
         level = logging.ERROR  # IAM's words: the role of this service is wrong, nobody can monitor
     else:
@@ -249,7 +246,7 @@ def _log_failed(failure: Failure, call: _Call, wait_seconds: float | None) -> No
         extra=fields(
             attempt=call.attempt,
             reason=failure.reason,
-            said=said,
+            said=wire.loggable(failure.log_text),
             aws_request_id=failure.metadata.get("aws_request_id", ""),
             retry_in_seconds=wait_seconds,
         ),

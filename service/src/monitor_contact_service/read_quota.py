@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from .core import chance, retry
+from .core import chance, retry, wire
 from .core.failures import Failure
 from .core.latency import MedianSeconds
 from .core.pacing import Quota
@@ -206,7 +206,7 @@ def _log_failed(api: Api, failure: Failure, attempt: int, wait_seconds: float | 
             api=api,
             attempt=attempt,
             reason=failure.reason,
-            said=failure.log_text,
+            said=wire.loggable(failure.log_text),
             aws_request_id=failure.metadata.get("aws_request_id", ""),
             retry_in_seconds=wait_seconds,
         ),

@@ -127,6 +127,12 @@ _REASON_BY_TEXT: Mapping[str, tuple[tuple[str, Reason], ...]] = MappingProxyType
 _QUOTES = re.compile("[`'\"\u2018\u2019\u201c\u201d]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# What `log_text` below says of an error: status, name, text; the reads leave the text out.
+_SAID = re.compile(r"(HTTP [3-5]\d\d) ([^:]*)(?:: (.*))?", re.DOTALL)
+# A name has no dash: an identifier in its place must not pass.
+_LOGGABLE_NAME = re.compile(r"[A-Za-z0-9._]{1,64}")
+# IAM's words, of which the operator needs the action; who and what stand beside it.
+_NOT_AUTHORIZED = re.compile(r"is not authorized to perform: [a-z-]{1,40}:[A-Za-z]{1,64}")
 _SAFE_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
@@ -208,6 +214,16 @@ def bad_response(answer: Answer, text: str, name: str = "") -> Failure:
         outcome_unknown=not HTTPStatus.MULTIPLE_CHOICES <= answer.status < HTTPStatus.INTERNAL_SERVER_ERROR,
         log_text=f"HTTP {answer.status} {name}: {text}",
     )
+
+
+def loggable(log_text: str) -> str:
+    """Return what of a failure's text may be logged: texts of AWS repeat whatever was asked, identifiers too."""
+    said = _SAID.fullmatch(log_text)
+    if said is None:
+        return log_text  # the network's, or our own
+    status, name, text = said.groups()
+    denied = _NOT_AUTHORIZED.search(text or "")
+    return " ".join(filter(None, (status, name if _LOGGABLE_NAME.fullmatch(name) else "", denied and denied[0])))
 
 
 def _members(body: bytes) -> Mapping[str, object]:
