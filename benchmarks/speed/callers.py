@@ -1,16 +1,20 @@
 """The callers that the benchmark drives: a child process that makes calls when told, and reports what they took.
 
-Usage: callers.py boto3|client|stub|load TARGET. Each line on stdin is a number of calls to make; each is answered with
-one JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and `median_seconds` of a call.
-Ends with stdin. A process of its own, so that its CPU time is only that of the calls.
+Usage: callers.py boto3|client|stub|load TARGET [FOLDER]. Each line on stdin is a number of calls to make; each is
+answered with one JSON line: `calls`, `seconds` (wall), `cpu_seconds` (of this process, all threads) and
+`median_seconds` of a call. Ends with stdin. A process of its own, so that its CPU time is only that of the calls. With
+a folder, stub and load speak mTLS: `ca.crt`, `client.crt` and `client.key` are in it.
 """
 
 import asyncio
+import itertools
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -28,19 +32,29 @@ if TYPE_CHECKING:  # the stub file names it, the generated module does not
 INSTANCE_ID = "10000000-0000-4000-8000-000000000001"
 CONTACT_ID = "20000000-0000-4000-8000-000000000001"
 USER_ID = "30000000-0000-4000-8000-000000000001"
+# Loads come from so many supervisors, and each call is for another contact.
+SUPERVISORS = 50
 # Enough to keep a server busy without a queue that hides it.
 IN_FLIGHT = 32
 DEADLINE_SECONDS = 10.0
 
+_numbers = itertools.count()
+
 
 def main() -> None:
     """Make calls as told on stdin."""
-    kind, target = sys.argv[1:]
+    kind, target, *folders = sys.argv[1:]
+    credentials = _credentials(Path(folders[0])) if folders else None
     if kind == "load":
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_load(target))
+            runner.run(_load(target, credentials))
         return
-    call = {"boto3": _boto3_call, "client": _client_call, "stub": _stub_call}[kind](target)
+    made: dict[str, Callable[[str], Callable[[], object]]] = {
+        "boto3": _boto3_call,
+        "client": _client_call,
+        "stub": partial(_stub_call, credentials),
+    }
+    call = made[kind](target)
     for line in sys.stdin:
         cpu, started = time.process_time(), time.perf_counter()
         durations = [_timed(call) for _ in range(int(line))]
@@ -69,15 +83,22 @@ def _client_call(target: str) -> Callable[[], object]:
     )
 
 
-def _stub_call(target: str) -> Callable[[], object]:
+def _stub_call(credentials: grpc.ChannelCredentials | None, target: str) -> Callable[[], object]:
     """Return a call of gRPC's generated stub, without what the shipped client adds."""
-    stub = MonitorContactServiceStub(grpc.insecure_channel(target))
+    channel = grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target)
+    stub = MonitorContactServiceStub(channel)
     return lambda: stub.MonitorContact(_request(), timeout=DEADLINE_SECONDS)
 
 
-async def _load(target: str) -> None:
+def _credentials(folder: Path) -> grpc.ChannelCredentials:
+    ca, key, certificate = ((folder / name).read_bytes() for name in ("ca.crt", "client.key", "client.crt"))
+    return grpc.ssl_channel_credentials(ca, key, certificate)
+
+
+async def _load(target: str, credentials: grpc.ChannelCredentials | None) -> None:
     """Keep `IN_FLIGHT` calls under way: a plain stub, to cost little CPU beside the server."""
-    async with grpc.aio.insecure_channel(target) as channel:
+    secure = grpc.aio.secure_channel
+    async with secure(target, credentials) if credentials else grpc.aio.insecure_channel(target) as channel:
         stub: MonitorContactServiceAsyncStub = MonitorContactServiceStub(channel)
         while line := await asyncio.to_thread(sys.stdin.readline):
             share = int(line) // IN_FLIGHT
@@ -99,8 +120,8 @@ async def _calls(stub: "MonitorContactServiceAsyncStub", count: int) -> Sequence
 def _request() -> MonitorContactRequest:
     return MonitorContactRequest(
         instance_id=INSTANCE_ID,
-        contact_id=CONTACT_ID,
-        user_id=USER_ID,
+        contact_id=str(uuid4()),
+        user_id=f"{USER_ID[:-2]}{next(_numbers) % SUPERVISORS:02}",
         allowed_monitor_capabilities=["MONITOR_CAPABILITY_SILENT_MONITOR"],
         client_token=str(uuid4()),
     )

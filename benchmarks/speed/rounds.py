@@ -9,7 +9,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,29 +67,25 @@ class Caller:
         return Report(**json.loads(line))
 
 
-class Contestants:
-    """All running processes.
+class Contest(ABC):
+    """What is measured in rounds.
 
     Args:
-        callers: the one that calls by itself (`boto3`), those of our service (`client`, `older`, `stub`), and one load
-            generator for each server (`ours`, `threads`, `aio`).
-        server_ids: process id of each server.
-        nginx_id: that of the stand-in for Connect.
+        process_ids: of all that takes part; whatever else runs are others.
     """
 
-    def __init__(self, callers: Mapping[str, Caller], server_ids: Mapping[str, int], nginx_id: int) -> None:
-        self._callers = callers
-        self._server_ids = server_ids
-        caller_ids = (caller.process_id for caller in callers.values())
-        self._process_ids = {os.getpid(), nginx_id, *server_ids.values(), *caller_ids}
+    def __init__(self, process_ids: Collection[int]) -> None:
+        self._process_ids = {os.getpid(), *process_ids}
 
     def round(self) -> Figures:
-        """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
+        """Measure each contestant once; `others` is the part of the machine that other processes took meanwhile."""
         with self.watching_others() as others:
-            figures = {**self._bare(), **self._single("client"), **self._single("older"), **self._single("stub")}
-            for server in self._server_ids:
-                figures |= self._loaded(server)
-        return figures | others
+            figures = self.measured()
+        return {**figures, **others}
+
+    @abstractmethod
+    def measured(self) -> Figures:
+        """Measure each contestant once."""
 
     @contextmanager
     def watching_others(self) -> Iterator[dict[str, float]]:
@@ -99,6 +96,29 @@ class Contestants:
         after = servers.cpu_seconds_of_others(self._process_ids)
         used = sum(seconds - before.get(process_id, 0.0) for process_id, seconds in after.items())
         found["others"] = used / (time.monotonic() - started) / (os.cpu_count() or 1)
+
+
+class Contestants(Contest):
+    """All running processes.
+
+    Args:
+        callers: the one that calls by itself (`boto3`), those of our service (`client`, `older`, `stub`), and one load
+            generator for each server (`ours`, `threads`, `aio`).
+        server_ids: process id of each server.
+        nginx_id: that of the stand-in for Connect.
+    """
+
+    def __init__(self, callers: Mapping[str, Caller], server_ids: Mapping[str, int], nginx_id: int) -> None:
+        super().__init__({nginx_id, *server_ids.values(), *(caller.process_id for caller in callers.values())})
+        self._callers = callers
+        self._server_ids = server_ids
+
+    def measured(self) -> Figures:
+        """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
+        figures = {**self._bare(), **self._single("client"), **self._single("older"), **self._single("stub")}
+        for server in self._server_ids:
+            figures |= self._loaded(server)
+        return figures
 
     def _bare(self) -> Figures:
         report = self._callers["boto3"].make(SINGLE_CALLS)
@@ -147,15 +167,16 @@ def contestants(folder: Path) -> Iterator[Contestants]:
         }
         wanted |= {name: ("load", target) for name, (target, _) in started.items()}
         callers = {
-            name: stack.enter_context(_caller(kind, target, upstream, OLDER_ENGINE if name == "older" else {}))
+            name: stack.enter_context(caller([kind, target], upstream, OLDER_ENGINE if name == "older" else {}))
             for name, (kind, target) in wanted.items()
         }
         yield Contestants(callers, {name: process_id for name, (_, process_id) in started.items()}, nginx_id)
 
 
 @contextmanager
-def _caller(kind: str, target: str, upstream: str, variables: Mapping[str, str]) -> Iterator[Caller]:
-    command = [sys.executable, str(servers.HERE / "callers.py"), kind, target]
+def caller(arguments: Sequence[str], upstream: str, variables: Mapping[str, str]) -> Iterator[Caller]:
+    """Run a callers.py with these arguments, and with these variables in its environment."""
+    command = [sys.executable, str(servers.HERE / "callers.py"), *arguments]
     environment = {**servers.aws_environment(upstream), **variables}
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -167,7 +188,7 @@ def _caller(kind: str, target: str, upstream: str, variables: Mapping[str, str])
                 pipe.close()
 
 
-def measure(running: Contestants, *, rounds: int, seconds: float) -> Sequence[Figures]:
+def measure(running: Contest, *, rounds: int, seconds: float) -> Sequence[Figures]:
     """Return that many quiet rounds; the quietest of those made if the time ends before there are enough.
 
     Args:
@@ -189,7 +210,7 @@ def measure(running: Contestants, *, rounds: int, seconds: float) -> Sequence[Fi
     return quietest
 
 
-def _wait_for_quiet(running: Contestants, until: float) -> None:
+def _wait_for_quiet(running: Contest, until: float) -> None:
     """Return when nobody else works on this machine, or at `until`."""
     while time.monotonic() < until:
         with running.watching_others() as found:

@@ -123,10 +123,10 @@ def table(made: Sequence[Figures]) -> list[str]:
     return lines
 
 
-def machine(made: Sequence[Figures]) -> str:
+def machine(made: Sequence[Figures], generator_figure: str = "ours.generator") -> str:
     """Say on what it was measured, and how far to trust it."""
     others = [figures["others"] for figures in made]
-    generator = statistics.median(figures["ours.generator"] for figures in made)
+    generator = statistics.median(figures[generator_figure] for figures in made)
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     weather = "quiet" if max(others) <= QUIET_SHARE else "NOT QUIET: the figures say little"
     return (

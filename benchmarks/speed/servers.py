@@ -1,7 +1,7 @@
 """Starts what is measured, and what stands for Connect, as child processes, and reads the CPU time of each.
 
-The stand-in for Connect is nginx with one fixed answer: it costs a few microseconds of CPU a call, so that the figures
-are those of the callers. Every process is stopped by its own id, whatever happens. Linux only: its kernel tells the CPU
+The stand-in for Connect is nginx with fixed answers: it costs a few microseconds of CPU a call, so that the figures are
+those of the callers. Every process is stopped by its own id, whatever happens. Linux only: its kernel tells the CPU
 time.
 """
 
@@ -14,18 +14,24 @@ import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
 # Under valgrind everything takes fifty times as long.
 START_SECONDS = 200.0
 STOP_SECONDS = 30.0
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 CONTACT_ARN = (
     "arn:aws:connect:us-east-1:111122223333:instance/10000000-0000-4000-8000-000000000001"
     "/contact/40000000-0000-4000-8000-000000000001"
 )
 ANSWER = f'{{"ContactId":"40000000-0000-4000-8000-000000000001","ContactArn":"{CONTACT_ARN}"}}'
+# What the supervisor check reads: one profile, without a restriction, with the right to listen.
+USER = '{"User":{"SecurityProfileIds":["50000000-0000-4000-8000-000000000001"]}}'
+PERMISSIONS = '{"Permissions":["BasicAgentAccess","ManagerListenIn"]}'
+PROFILE = '{"SecurityProfile":{"Id":"50000000-0000-4000-8000-000000000001"}}'
 
 # keepalive_requests: never close a connection within a run. access_log off: nothing is written per call.
 NGINX_CONF = """
@@ -48,6 +54,9 @@ http {{
     default_type application/json;
     add_header x-amzn-RequestId 00000000-0000-4000-8000-000000000000;
     location / {{ return 200 '{answer}'; }}
+    location /users/ {{ return 200 '{user}'; }}
+    location /security-profiles-permissions/ {{ return 200 '{permissions}'; }}
+    location /security-profiles/ {{ return 200 '{profile}'; }}
   }}
 }}
 """
@@ -92,26 +101,47 @@ def nginx(folder: Path) -> Iterator[tuple[str, int]]:
         raise NotReadyError("nginx is not installed: apt-get install nginx (it need not run as a service)")
     port = free_port()
     conf = folder / "nginx.conf"
-    conf.write_text(NGINX_CONF.format(folder=folder, host=HOST, port=port, answer=ANSWER))
+    answers = {"answer": ANSWER, "user": USER, "permissions": PERMISSIONS, "profile": PROFILE}
+    conf.write_text(NGINX_CONF.format(folder=folder, host=HOST, port=port, **answers))
     command = [program, "-p", str(folder), "-c", str(conf)]
     with _running(command, os.environ, port, folder / "nginx.log") as process_id:
         yield f"http://{HOST}:{port}", process_id
 
 
 @contextmanager
-def our_service(upstream: str, folder: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
-    """Run `monitor-contact serve` unpaced, else with its defaults, under `prefix`; yield its target and process id."""
+def our_service(
+    upstream: str,
+    folder: Path,
+    prefix: Sequence[str] = (),
+    *,
+    name: str = "service",
+    program: Sequence[str] = ("-m", "monitor_contact_service", "serve"),
+    variables: Mapping[str, str] = _NOTHING,
+) -> Iterator[tuple[str, int]]:
+    """Run `monitor-contact serve` unpaced, else with its defaults, under `prefix`; yield its target and process id.
+
+    Args:
+        upstream: the URL of what stands for Connect.
+        folder: for its log and its audit.
+        prefix: a command that runs it.
+        name: of its files in the folder.
+        program: Python's arguments; another one that is configured in the same way.
+        variables: more of its environment.
+    """
     port = free_port()
-    command = [*prefix, sys.executable, "-m", "monitor_contact_service", "serve"]
-    # A quota that is never used up: pacing runs and holds nothing back. The drain comes after the measurement.
+    command = [*prefix, sys.executable, *program]
+    # Quotas that are never used up: pacing runs and holds nothing back. The drain comes after the measurement.
     ours = {
         "MONITOR_CONTACT_LISTEN": f"{HOST}:{port}",
         "MONITOR_CONTACT_DRAIN_SECONDS": "0",
         "MONITOR_CONTACT_QUOTA_RATE": "50000",
         "MONITOR_CONTACT_QUOTA_BURST": "50000",
+        "MONITOR_CONTACT_READ_QUOTA_RATE": "50000",
+        "MONITOR_CONTACT_READ_QUOTA_BURST": "50000",
+        "MONITOR_CONTACT_AUDIT": str(folder / name / "audit.jsonl"),
     }
-    environment = {**aws_environment(upstream), **ours}
-    with _running(command, environment, port, folder / "service.log") as process_id:
+    environment = {**aws_environment(upstream), **ours, **variables}
+    with _running(command, environment, port, folder / f"{name}.log") as process_id:
         yield f"{HOST}:{port}", process_id
 
 

@@ -409,3 +409,39 @@ def test_cedar_alone_allows_what_a_failing_forbid_forbids(case: str, result: ced
     del case
     assert result.decision is cedarpy.Decision.Allow
     assert result.diagnostics.errors
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'resource == MonitorContact::Contact::"one"',
+        'resource in [MonitorContact :: Contact::"one"]',
+        'resource == MonitorContact // here\n::Contact::"one"',
+    ],
+)
+def test_a_rule_that_names_a_contact_decides_each_by_itself(condition: str) -> None:
+    """What is remembered of one contact is never said of another, however a rule names it."""
+    not_one = f'@id("not-one") forbid (principal, action, resource) when {{ {condition} }};'
+    policies = _compile(f"{_ALL} {not_one}")
+    for _ in range(2):
+        assert not policies.decide(oracle.question(contact_id="one"), SILENT).allowed
+        assert policies.decide(oracle.question(contact_id="two"), SILENT).allowed
+
+
+@pytest.mark.parametrize("kind", ["==", "in"])
+def test_a_scope_that_names_a_contact_decides_each_by_itself(kind: str) -> None:
+    """In the scope of a rule as in its condition."""
+    policies = _compile(f'@id("one") permit (principal, action, resource {kind} MonitorContact::Contact::"one");')
+    for _ in range(2):
+        assert policies.decide(oracle.question(contact_id="one"), SILENT).allowed
+        assert not policies.decide(oracle.question(contact_id="two"), SILENT).allowed
+
+
+def test_a_remembered_decision_is_of_the_same_question() -> None:
+    """Whatever else is different is decided by itself, at each minute anew."""
+    when = "context has ticket && context.minute_of_day < 720"
+    policies = _compile(f'@id("t") permit (principal, action, resource) when {{ {when} }};')
+    for _ in range(2):
+        assert policies.decide(oracle.question(ticket="x", minute_of_day=719), SILENT).allowed
+        assert not policies.decide(oracle.question(ticket="x", minute_of_day=720), SILENT).allowed
+        assert not policies.decide(oracle.question(ticket=None, minute_of_day=719), SILENT).allowed

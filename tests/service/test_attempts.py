@@ -590,9 +590,7 @@ async def test_no_identifier_reaches_the_log(caplog: pytest.LogCaptureFixture) -
     """AWS repeats the ids of the request in its texts; they belong to the audit record alone."""
     caplog.set_level("INFO", "monitor_contact_service")
     failure = _fail(Reason.ACCESS_DENIED)
-    refused = (
-        "User: USER-1 is not authorized to perform: connect:MonitorContact on INSTANCE-1/CONTACT-1"
-    )
+    refused = "User: USER-1 is not authorized to perform: connect:MonitorContact on INSTANCE-1/CONTACT-1"
     failure.log_text = f"HTTP 403 AccessDeniedException: {refused}"
     rig = _Rig(failure)
     command = MonitorCommand("INSTANCE-1", "CONTACT-1", "USER-1", (Capability.SILENT_MONITOR,), "")
