@@ -38,7 +38,7 @@ MAY_IMPORT = {("admission", "turns"), ("attempts", "connect"), ("supervisors", "
 READS_ENVIRONMENT = {"environment.py", "aws.py", "engine.py"}
 
 # Who may know that there is a simulator: those who offer `monitor-contact simulate`.
-KNOWS_SIMULATOR = {"__main__.py", "cli.py"}
+KNOWS_SIMULATOR = {"simulate_command.py", "cli.py"}
 
 
 def imports(tree: ast.AST) -> Iterator[str]:

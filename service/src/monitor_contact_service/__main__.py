@@ -7,22 +7,16 @@ from . import engine  # noqa: F401 - before anything of gRPC
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import grpc.aio
-import uvloop
 
 from . import server as grpc_server
-from . import simulator
-from .address import Address, parse_address
 from .admission import Admission
 from .assembly import Outside, assemble, handler_of
 from .audit import AuditLog
@@ -32,7 +26,6 @@ from .build import build_info, config_info
 from .cli import main
 from .configuration import Configuration, read_configuration
 from .connect import Connect, open_http
-from .exits import EXIT_INTERRUPTED, CannotStartError
 from .handler import Steps
 from .health import Health, Readiness
 from .interceptors import CallGuard
@@ -45,7 +38,8 @@ from .quota_url import quota_scope
 from .reflection import Reflection
 from .reloading import Reloading
 from .request_id import new_request_id
-from .settings import ConfigurationError, Settings, printable
+from .running import run, stop_signal
+from .settings import Settings, printable
 from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
 from .tls import ServerTls
@@ -60,7 +54,7 @@ def serve(_: argparse.Namespace) -> int:
     """Run the service until it is signalled."""
     configuration = read_configuration()
     configure_logging(configuration.settings.log_level, configuration.settings.log_format)
-    _run(_serve(configuration))
+    run(_serve(configuration))
     return 0
 
 
@@ -74,40 +68,9 @@ def check_config(_: argparse.Namespace) -> int:
     return 0
 
 
-def simulate(arguments: argparse.Namespace) -> int:
-    """Run the stand-in for Connect until it is signalled."""
-    if arguments.print_world:
-        sys.stdout.write(simulator.default_world_text())
-        return 0
-    try:
-        world = simulator.load_world(Path(arguments.world)) if arguments.world else simulator.default_world()
-        _run(_simulate(world, parse_address(arguments.listen)))
-    except simulator.WorldError as error:
-        raise ConfigurationError(str(error).splitlines()) from error
-    except ValueError as error:
-        raise ConfigurationError([f"--listen {arguments.listen}: {error}"]) from error
-    except OSError as error:
-        raise CannotStartError([f"cannot listen on {arguments.listen}: {error.strerror} (--listen)"]) from error
-    return 0
-
-
-def _run(main_task: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main_task)
-
-
-async def _simulate(world: simulator.World, address: Address) -> None:
-    stopped = asyncio.ensure_future(_stop_signal().wait())
-    serving = asyncio.ensure_future(simulator.simulate(world, address.host, address.port))
-    await asyncio.wait((stopped, serving), return_when=asyncio.FIRST_COMPLETED)
-    if serving.done():
-        serving.result()
-    serving.cancel()
-
-
 async def _serve(configuration: Configuration) -> None:
     settings, endpoint, access = configuration.settings, configuration.endpoint, configuration.access
-    stopped = _stop_signal()
+    stopped = stop_signal()
     health = Health([grpc_server.SERVICE])
     readiness = Readiness(health, ("credentials", "token_keys", "audit"))
     metrics, tracer = Metrics(), open_tracer(settings.traces)
@@ -322,20 +285,6 @@ async def _drain(
         reflection.end_streams()
     await server.stop(settings.stop_grace_seconds)
     _log.info("stopped")
-
-
-def _stop_signal() -> asyncio.Event:
-    """Return the event that the first SIGTERM or SIGINT sets; the second ends the process at once."""
-    stopped = asyncio.Event()
-
-    def on_signal() -> None:
-        if stopped.is_set():
-            os._exit(EXIT_INTERRUPTED)
-        stopped.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal)
-    return stopped
 
 
 if __name__ == "__main__":

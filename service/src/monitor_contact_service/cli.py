@@ -19,7 +19,7 @@ _COMPOSER = "monitor_contact_service.__main__"
 _COMMANDS = {
     "serve": (_COMPOSER, "serve"),
     "check-config": (_COMPOSER, "check_config"),
-    "simulate": (_COMPOSER, "simulate"),
+    "simulate": ("monitor_contact_service.simulate_command", "simulate"),
     "call": ("monitor_contact_service.call", "call"),
     "policy": ("monitor_contact_service.policy_commands", "policy"),
     "audit": ("monitor_contact_service.audit_verify", "audit_verify"),
