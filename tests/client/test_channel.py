@@ -111,7 +111,6 @@ def test_service_config_is_the_measured_one() -> None:
     """The policy whose effects were measured, and never a timeout in it."""
     assert json.loads(SERVICE_CONFIG) == {
         "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": SERVICE},
         "retryThrottling": {"maxTokens": 100, "tokenRatio": 1.0},
         "methodConfig": [
             {
@@ -299,7 +298,7 @@ async def test_calls_go_to_the_serving_backend_of_two(kind: Kind) -> None:
     one, two = _health(health_pb2.HealthCheckResponse.NOT_SERVING), _health(health_pb2.HealthCheckResponse.SERVING)
     with serving(healthy=one) as first, serving(healthy=two) as second:
         target = f"ipv4:{first.target},{second.target}"
-        async with connected(kind, target, retries=False) as client:
+        async with connected(kind, target, retries=False, watch_health=True) as client:
             for _ in range(20):
                 await client.call()
             assert (len(first.seen), len(second.seen)) == (0, 20)
@@ -317,10 +316,18 @@ async def test_calls_go_to_the_serving_backend_of_two(kind: Kind) -> None:
 async def test_no_serving_backend_is_unavailable(kind: Kind) -> None:
     """Nobody healthy: typed at once, not at the deadline."""
     with serving(healthy=_health(health_pb2.HealthCheckResponse.NOT_SERVING)) as server:
-        async with connected(kind, server.target, retries=False) as client:
+        async with connected(kind, server.target, retries=False, watch_health=True) as client:
             with pytest.raises(ServiceUnavailable):
                 await client.call(timeout_seconds=5.0)
     assert server.seen == []
+
+
+async def test_health_is_not_watched_unless_asked_for(kind: Kind) -> None:
+    """Behind one address for many replicas, one that stops would fail every call of its connections."""
+    with serving(healthy=_health(health_pb2.HealthCheckResponse.NOT_SERVING)) as server:
+        async with connected(kind, server.target, retries=False) as client:
+            await client.call()
+    assert len(server.seen) == 1
 
 
 async def test_client_finds_a_server_that_comes_back(kind: Kind) -> None:

@@ -40,6 +40,7 @@ class ClientOptions(TypedDict, total=False):
     bearer_token: BearerToken | None
     timeout_seconds: float
     retries: bool
+    watch_health: bool
     user_agent: str | None
     channel_options: Iterable[ChannelOption]
 

@@ -157,7 +157,8 @@ def _serving(root: Path, folder: Path, url: str) -> Iterator[_Started]:
     try:
         with grpc.insecure_channel(health) as channel:
             grpc.channel_ready_future(channel).result(START_SECONDS)
-            watch = HealthStub(channel).Watch(HealthCheckRequest(service="readiness"), timeout=START_SECONDS)
+            stub = HealthStub(channel)  # type: ignore[no-untyped-call]  # generated
+            watch = stub.Watch(HealthCheckRequest(service="readiness"), timeout=START_SECONDS)
             next(answer for answer in watch if answer.status == HealthCheckResponse.SERVING)
             watch.cancel()
         yield _Started(process, health, time.monotonic() - began)

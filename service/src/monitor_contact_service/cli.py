@@ -21,6 +21,7 @@ _COMMANDS = {
     "check-config": (_COMPOSER, "check_config"),
     "simulate": ("monitor_contact_service.simulate_command", "simulate"),
     "call": ("monitor_contact_service.call", "call"),
+    "health": ("monitor_contact_service.health_command", "health"),
     "policy": ("monitor_contact_service.policy_commands", "policy"),
     "audit": ("monitor_contact_service.audit_verify", "audit_verify"),
 }
@@ -55,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _add_check_config(commands)
     _add_simulate(commands)
     _add_call(commands)
+    _add_health(commands)
     add_policy(commands)
     _add_audit(commands)
     return top
@@ -142,6 +144,22 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
         "--end-user-token-file", default="", metavar="FILE", help="file with the token of the person it is for"
     )
     call.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="deadline (default: %(default)s)")
+
+
+def _add_health(commands: "Commands[argparse.ArgumentParser]") -> None:
+    health = commands.add_parser(
+        "health",
+        help="ask a running replica how it is",
+        description="Ask grpc.health.v1 in plain text: the health port, or a listener without TLS.",
+        epilog="exit codes: 0 SERVING, 1 anything else, 2 wrong usage",
+    )
+    health.add_argument("address", nargs="?", default="127.0.0.1:8081", help="host:port (default: %(default)s)")
+    health.add_argument(
+        "--service",
+        default="readiness",
+        metavar="NAME",
+        help="readiness, liveness, quota, or a service's full name (default: %(default)s)",
+    )
 
 
 def _add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:

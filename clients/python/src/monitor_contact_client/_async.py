@@ -34,7 +34,7 @@ class AsyncMonitorContactClient:
         session = await client.monitor_contact(instance_id=…, contact_id=…, user_id=…)
 
     Make one and share it: it serves any number of calls at once over few connections. Use it in one event loop. It
-    connects at the first call, repeats calls as the service's pushback allows, and leaves unhealthy backends.
+    connects at the first call, repeats calls as the service's pushback allows, each on another replica if it can.
 
     Args:
         target: `host:port`, or a gRPC target such as `dns:///host:port`. A name is asked for all its addresses.
@@ -43,6 +43,8 @@ class AsyncMonitorContactClient:
         bearer_token: Sent as `authorization: Bearer …`. A callable is asked before each call and must not block.
         timeout_seconds: Deadline of a call that names none, all attempts together.
         retries: Whether gRPC may repeat a call that failed; each has at most 3 attempts with one client token.
+        watch_health: Whether to leave a replica as soon as it says that it stops. Only where each address is a replica
+            (a headless Service): behind one address for many it fails calls until the connection has aged out.
         user_agent: Your program's name and version, for the service's operators.
         channel_options: gRPC channel arguments; they replace this package's own of the same name.
 
@@ -58,6 +60,7 @@ class AsyncMonitorContactClient:
         bearer_token: BearerToken | None = None,
         timeout_seconds: float = 10.0,
         retries: bool = True,
+        watch_health: bool = False,
         user_agent: str | None = None,
         channel_options: Iterable[ChannelOption] = (),
     ) -> None:
@@ -67,6 +70,7 @@ class AsyncMonitorContactClient:
             insecure=insecure,
             bearer_token=bearer_token,
             retries=retries,
+            watch_health=watch_health,
             user_agent=user_agent,
             channel_options=channel_options,
         )

@@ -35,11 +35,13 @@ Answer: TypeAlias = tuple[pb.MonitorContactResponse, Iterable[tuple[str, str | b
 # `timeout` in here: it ends calls 1.2-1.5 s early (grpc/grpc#34547). `tokenRatio` needs its decimal point: 1 acts as
 # about 0. CANCELLED covers calls that a stopping server has not begun (grpc/grpc#41785). All measured.
 SERVICE_CONFIG = """\
-{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": "monitor_contact.v1.MonitorContactService"},
- "retryThrottling": {"maxTokens": 100, "tokenRatio": 1.0},
+{"loadBalancingConfig": [{"round_robin": {}}], "retryThrottling": {"maxTokens": 100, "tokenRatio": 1.0},
  "methodConfig": [{"name": [{"service": "monitor_contact.v1.MonitorContactService"}], "retryPolicy": {"maxAttempts": 3, "initialBackoff": "0.1s",
   "maxBackoff": "2s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED"]}}]}
 """  # noqa: E501 - one text for all languages, so that it can be compared
+# Not for one address that stands for many replicas: the connection to one that stops is "unhealthy", gRPC makes no new
+# one while it lives, and so every call fails until the connection has aged out (measured, behind kube-proxy's like).
+HEALTH_CHECK = '{"healthCheckConfig": {"serviceName": "monitor_contact.v1.MonitorContactService"},'
 
 KEEPALIVE_MS = 30_000  # the server cuts clients that ping more often than every 10 s
 KEEPALIVE_TIMEOUT_MS = 10_000  # a dead connection is found within 40 s; gRPC's default of 20 s makes it 50
@@ -83,6 +85,7 @@ def channel_settings(
     insecure: bool,
     bearer_token: BearerToken | None,
     retries: bool,
+    watch_health: bool,
     user_agent: str | None,
     channel_options: Iterable[ChannelOption],
 ) -> ChannelSettings:
@@ -94,6 +97,7 @@ def channel_settings(
         insecure: Whether plaintext may leave this machine.
         bearer_token: Never leaves this machine in plaintext, `insecure` or not.
         retries: Whether gRPC may repeat calls as the service config says.
+        watch_health: Whether a replica is left when it says NOT_SERVING.
         user_agent: Put before this package's own name and version.
         channel_options: gRPC channel arguments that replace or join this package's.
 
@@ -114,7 +118,7 @@ def channel_settings(
             "or insecure=True where the network itself encrypts (a service mesh)"
         )
     options: dict[str, str | int] = {
-        "grpc.service_config": SERVICE_CONFIG,
+        "grpc.service_config": HEALTH_CHECK + SERVICE_CONFIG.removeprefix("{") if watch_health else SERVICE_CONFIG,
         "grpc.enable_retries": int(retries),
         "grpc.keepalive_time_ms": KEEPALIVE_MS,
         "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
