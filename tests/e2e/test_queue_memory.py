@@ -112,8 +112,8 @@ async def _round(service: Running, callers: Sequence[Caller], simulator: Simulat
     sent = len(simulator.calls("MonitorContact")) - sent_before
     assert (await callers[0].ask()).is_ok
     assert len(simulator.calls("MonitorContact")) - sent_before - sent < WAITING * 0.03
-    # gRPC refuses some unsent (REFUSED_STREAM, 7) while the loop is busy; every client with a retry policy repeats those;
-    # it cancels none.
+    # gRPC refuses some unsent (REFUSED_STREAM, 7) while the loop is busy; every client with a retry policy repeats
+    # those; it cancels none.
     answered = crowd.outcomes["OK"] + crowd.outcomes["OVERLOADED"]
     refused = sum(count for said, count in crowd.outcomes.items() if "error code 7" in said)
     assert crowd.outcomes.total() - answered - refused < WAITING * 0.01, crowd.outcomes

@@ -29,7 +29,6 @@ LEAST_CALLS = 500 * RESTARTS
 AGE_SECONDS, DRAIN_SECONDS = 2, 4
 # Every connection of its own, as processes would have: gRPC shares them by target otherwise.
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
-NO_RETRIES = [*OWN_CONNECTION, ("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100)]
 
 Tell = Callable[[str], None]
 
@@ -75,7 +74,7 @@ async def _plain(channel: grpc.aio.Channel) -> None:
 
 async def _one_shot(target: str) -> None:
     """Make one call on a connection of its own, as grpcurl does."""
-    async with grpc.aio.insecure_channel(target, options=NO_RETRIES) as channel:
+    async with grpc.aio.insecure_channel(target, options=OWN_CONNECTION) as channel:
         await MonitorContactServiceStub(channel).MonitorContact(_request(), timeout=10)
 
 
@@ -136,7 +135,7 @@ async def test_rolling_restarts_lose_no_call(tmp_path: Path, tell: Tell) -> None
             await deployment.start()
         client = await stack.enter_async_context(AsyncMonitorContactClient(proxy.target))
         plain = [
-            await stack.enter_async_context(grpc.aio.insecure_channel(proxy.target, options=NO_RETRIES))
+            await stack.enter_async_context(grpc.aio.insecure_channel(proxy.target, options=OWN_CONNECTION))
             for _ in range(CALLERS_OF_EACH_KIND)
         ]
         async with asyncio.TaskGroup() as callers:

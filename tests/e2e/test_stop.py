@@ -94,7 +94,9 @@ async def test_restarts_under_load_cost_the_shipped_client_no_call(
         ports = [free_port(), free_port()]
         services = [await _start(stack, simulator, port, DRAIN_SECONDS=drain_seconds) for port in ports]
         targets = ",".join(f"127.0.0.1:{port}" for port in ports)
-        client = AsyncMonitorContactClient(f"ipv4:{targets}", retries=retries, channel_options=RECONNECT_SOON)
+        client = AsyncMonitorContactClient(
+            f"ipv4:{targets}", retries=retries, watch_health=not retries, channel_options=RECONNECT_SOON
+        )
         load = Load(await stack.enter_async_context(client))
         callers = [asyncio.ensure_future(load.call()) for _ in range(CALLERS)]
         for service in services:

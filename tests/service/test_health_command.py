@@ -76,8 +76,9 @@ async def test_a_server_without_health_is_told(capsys: pytest.CaptureFixture[str
     server = grpc.aio.server()
     address = listen(server, _ANY_PORT)
     await server.start()
-    assert await _ask(str(address)) == EXIT_FAILED
+    exit_code = await _ask(str(address))
     await server.stop(None)
+    assert exit_code == EXIT_FAILED
     out, err = capsys.readouterr()
     assert out == "UNKNOWN\n"
     assert err == f"monitor-contact: {address} has no grpc.health.v1.Health\n"
