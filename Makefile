@@ -126,8 +126,9 @@ bench-cost: setup ## measure what identity, policy, supervisor check and audit c
 	$(PY) benchmarks/speed/cost.py $(ARGS)
 
 .PHONY: soak
-soak: setup ## what takes too long for make test: 1,000 kills of the audit's writer, 40 restarts under load
+soak: setup ## what takes too long for make test: 2,000 kills (the audit's writer, the service), 42 restarts
 	AUDIT_KILLS=1000 $(PY) -m pytest -q -s tests/service/test_audit_crash.py
+	SERVICE_KILLS=1000 $(PY) -m pytest -q -s tests/e2e/test_killed_service.py
 	ROLLING_RESTARTS=42 $(PY) -m pytest -q -s tests/e2e/test_rolling_restart.py
 
 # --- deployment --------------------------------------------------------------------------------------------------
