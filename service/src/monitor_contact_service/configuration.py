@@ -38,6 +38,8 @@ class Configuration:
         settings: the environment's, and those of the file that it names.
         access: who is who.
         loaded: the policies of the operator's file; None for the built-in ones.
+        policies: what decides: these, or the built-in ones.
+        audit_file: what calls are recorded in, unless a database is configured.
         tls: None for plain text, on loopback.
         keys: of the issuers of tokens.
         audit_key: signs checkpoints; None for none.
@@ -49,22 +51,14 @@ class Configuration:
     settings: Settings
     access: Access
     loaded: LoadedPolicies | None
+    policies: Policies
+    audit_file: Path
     tls: ServerTls | None
     keys: KeySets
     audit_key: Ed25519PrivateKey | None
     endpoint: Endpoint
     credentials: Credentials
     barge_credentials: Credentials | None
-
-    @property
-    def policies(self) -> Policies:
-        """What decides."""
-        return self.loaded.policies if self.loaded else demo_policies()
-
-    @property
-    def audit_file(self) -> Path:
-        """The file that calls are recorded in, unless a database is configured."""
-        return Path(self.settings.audit_file or state_directory() / "audit.jsonl")
 
 
 def read_configuration() -> Configuration:
@@ -83,11 +77,12 @@ def read_configuration() -> Configuration:
     endpoint = _checked(lambda: resolve_endpoint(new_session(), settings.allow_endpoint), problems)
     _checked(credentials.require_configured, problems)
     _require_extras(settings, problems)
-    access = _checked(lambda: _access(settings), problems)
+    access = _checked(lambda: read_checked_access(settings), problems)
     loaded = _checked(lambda: load_policies(settings.policy_file), problems) if settings.policy_file else None
     tls = _checked(lambda: _tls(settings), problems) if settings.tls_cert_file else None
+    audit_file = Path(settings.audit_file or state_directory() / "audit.jsonl")
     if settings.audit_database is None:
-        _checked(lambda: _require_writable(Path(settings.audit_file or state_directory() / "audit.jsonl")), problems)
+        _checked(lambda: _require_writable(audit_file), problems)
     audit_key = _checked(lambda: _audit_key(settings.audit_key_file), problems) if settings.audit_key_file else None
     keys = _checked(lambda: KeySets(access.issuers), problems) if access else None
     if access is None or keys is None or endpoint is None or problems:
@@ -96,6 +91,8 @@ def read_configuration() -> Configuration:
         settings=settings,
         access=access,
         loaded=loaded,
+        policies=loaded.policies if loaded else demo_policies(),
+        audit_file=audit_file,
         tls=tls,
         keys=keys,
         audit_key=audit_key,
@@ -125,10 +122,6 @@ def read_checked_access(settings: Settings) -> Access:
     if problems:
         raise ConfigurationError(problems)
     return access
-
-
-def _access(settings: Settings) -> Access:
-    return read_checked_access(settings)
 
 
 def _tls(settings: Settings) -> ServerTls:
