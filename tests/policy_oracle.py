@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from monitor_contact_service.core.command import Capability
 from monitor_contact_service.core.permissions import SupervisorFacts
-from monitor_contact_service.core.policy import Question
+from monitor_contact_service.core.question import Question
 
 MAIN: Final = "11111111-1111-4111-8111-111111111111"
 OTHER: Final = "22222222-2222-4222-8222-222222222222"

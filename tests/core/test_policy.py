@@ -254,8 +254,9 @@ def test_a_failing_rule_of_one_action_denies_both() -> None:
     ],
 )
 def test_a_question_outside_the_schema_is_denied(values: dict[str, object]) -> None:
-    """A wrong type, a number out of range or text that is no Unicode is no request at all."""
-    decision = _compile(_ALL).decide(oracle.question(**values), SILENT)
+    """A wrong type, a number out of range or text that is no Unicode is no request at all, where a rule sees it."""
+    sees_all = '@id("never") forbid (principal, action, resource) when { context != context };'
+    decision = _compile(f"{_ALL} {sees_all}").decide(oracle.question(**values), SILENT)
 
     assert (decision.allowed, decision.policies, decision.failed) == (False, (), ("request",))
 

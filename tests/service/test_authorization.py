@@ -22,7 +22,8 @@ from monitor_contact_service.core.caller import ANONYMOUS, Authentication, Calle
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.permissions import SupervisorFacts
-from monitor_contact_service.core.policy import Decision, Policies, Question, compile_policies
+from monitor_contact_service.core.policy import Decision, Policies, compile_policies
+from monitor_contact_service.core.question import Question
 from monitor_contact_service.policy_files import demo_policies, foundation
 
 _DESK = Principal("spiffe://corp.example/desk", Authentication.SPIFFE)

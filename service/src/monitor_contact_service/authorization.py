@@ -16,7 +16,8 @@ from .core.caller import ANONYMOUS, Caller
 from .core.command import Capability, MonitorCommand
 from .core.failures import Failure, Reason
 from .core.permissions import SupervisorFacts
-from .core.policy import Decision, Policies, Question
+from .core.policy import Decision, Policies
+from .core.question import Question
 from .telemetry import fields
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from .access import DEFAULT_TENANT
 from .core.command import Capability
 from .core.permissions import SupervisorFacts
-from .core.policy import Decision, Policies, PolicyError, Question
+from .core.policy import Decision, Policies, PolicyError
+from .core.question import Question
 
 # A Wednesday at noon: a case that says no time is not about time.
 _NOON: Final = datetime(2026, 11, 25, 12)  # noqa: DTZ001 - the hour that policies see has no zone any more

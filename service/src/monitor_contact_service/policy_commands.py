@@ -14,7 +14,8 @@ from .core.caller import ANONYMOUS, Authentication, Caller, EndUser, Principal
 from .core.command import Capability, MonitorCommand
 from .core.failures import Reason
 from .core.permissions import SupervisorFacts
-from .core.policy import Policies, Question
+from .core.policy import Policies
+from .core.question import Question
 from .environment import read_settings
 from .policy_cases import explanation
 from .policy_files import load_policies, tests_path

@@ -7,7 +7,7 @@ others. Only `Policies.decide` speaks Cedar, so that another engine would change
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final
@@ -15,18 +15,15 @@ from typing import Any, Final
 import cedarpy
 
 from .command import Capability
-from .permissions import SupervisorFacts
+from .policy_sight import Sight
 from .policy_source import Statement, statements
+from .question import NAMESPACE, Question, context_of
 
 # Ids of the package's own rules begin so; no other does.
 INVARIANT_PREFIX: Final = "invariant:"
 
 # Ids stand in logs and audit records (choice).
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
-_NAMESPACE: Final = "MonitorContact::"
-# A contact in a policy's JSON; in the text it may be written in many ways. `is` has another member: `entity_type`.
-_CONTACT: Final = f'"type": "{_NAMESPACE}Contact"'
-_ANY_CONTACT: Final = "any"
 # Far beyond, Cedar's parser overflows its stack and ends the process (measured, cedarpy 4.12.2: of brackets 500 levels
 # pass and 3,000 do not; 8,192 factors of a product pass and 20,000 do not, each takes two characters).
 _MAX_DEPTH: Final = 64
@@ -35,7 +32,8 @@ _MAX_CHARACTERS: Final = 16_384
 _ACTIONS: Final = {Capability.SILENT_MONITOR: ("SilentMonitor",), Capability.BARGE: ("SilentMonitor", "Barge")}
 # Callers with their instances whose entities are kept: 24 µs of a decision's 80 (measured). More are only slower.
 _KNOWN_CALLERS: Final = 1024
-# Questions whose decisions are kept. They hold the minute, so none is of use for longer.
+# Questions whose decisions are kept: where no rule asks for time or ticket, there is one for each pair of caller and
+# supervisor with what Connect allows it.
 _KNOWN_QUESTIONS: Final = 4096
 _FAILED_RULE: Final = re.compile(r"error while evaluating policy `policy(\d+)`")
 
@@ -66,45 +64,6 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """All that policies can know of a call.
-
-    Attributes:
-        principal_id: the calling service.
-        roles: those of the access file.
-        tenant: of the caller; "" for none.
-        instance_id: the Connect instance.
-        instance_tenant: of the instance and its contacts; "" for none.
-        contact_id: what to listen to.
-        subject_verified: the caller's identity was proved, or anonymous callers are admitted.
-        supervisor: who is going to listen, with what Connect allows.
-        supervisor_tenant: of the instance that the supervisor is a user of.
-        acting_for: the Connect user of the person whose token the caller shows, "" if it names none; None without one.
-        acts_for_others: whether the caller may show one person's token and ask for another.
-        ticket: as the caller claims; None without one.
-        reason: as the caller claims; None without one.
-        minute_of_day: 0 to 1439, in the configured time zone.
-        weekday: 1 is Monday, 7 is Sunday.
-    """
-
-    principal_id: str
-    roles: tuple[str, ...]
-    tenant: str
-    instance_id: str
-    instance_tenant: str
-    contact_id: str
-    subject_verified: bool
-    supervisor: SupervisorFacts
-    supervisor_tenant: str
-    acting_for: str | None
-    acts_for_others: bool
-    ticket: str | None
-    reason: str | None
-    minute_of_day: int
-    weekday: int
-
-
-@dataclass(frozen=True, slots=True)
 class Foundation:
     """What the package brings: the text of the schema, and of the invariants that no operator's file can lift."""
 
@@ -128,7 +87,7 @@ class Policies:
         ids = [rule.id for rule in rules]
         self.sha256 = digest
         self.ids = tuple(policy_id for policy_id in ids if not policy_id.startswith(INVARIANT_PREFIX))
-        self._tells_contacts_apart = any(rule.names_contacts for rule in rules)
+        self._sight = Sight(rule.body for rule in rules)
         self._policy_set = policy_set
         self._schema = schema
         self._all_ids = tuple(ids)
@@ -143,10 +102,7 @@ class Policies:
         failing forbid was to forbid (measured).
         """
         try:
-            # What no rule can see makes no difference; but what is no text is Cedar's to refuse.
-            if not self._tells_contacts_apart and isinstance(question.contact_id, str):
-                question = replace(question, contact_id=_ANY_CONTACT)
-            return self._decision(question, tuple(capabilities))
+            return self._decision(self._sight.narrowed(question), tuple(capabilities))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of native code is no Exception (PyO3, PanicException)
@@ -166,7 +122,7 @@ class Policies:
         )
 
     def _evaluate(self, question: Question, actions: Iterable[str]) -> Sequence[cedarpy.AuthzResult]:
-        context = json.dumps(_context(question))
+        context = json.dumps(context_of(question))
         principal, contact = _uid("Service", question.principal_id), _uid("Contact", question.contact_id)
         return cedarpy.is_authorized_batch(
             [
@@ -253,11 +209,11 @@ def compile_policies(operator_text: str, name: str, foundation: Foundation) -> P
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """A policy: `file:line`, its id or "", and whether it names a contact: only so can it tell one from another."""
+    """A policy: `file:line`, its id or "", and itself as Cedar's JSON."""
 
     place: str
     id: str
-    names_contacts: bool
+    body: Any
 
 
 def _rules(text: str, name: str, problems: list[str]) -> Iterator[_Rule]:
@@ -278,7 +234,7 @@ def _rules(text: str, name: str, problems: list[str]) -> Iterator[_Rule]:
             problems.append(f"{place}: templates (?principal, ?resource) are not supported: write a policy for each")
             continue
         (policy,) = parsed["staticPolicies"].values()
-        yield _Rule(place, policy.get("annotations", {}).get("id") or "", _CONTACT in json.dumps(policy))
+        yield _Rule(place, policy.get("annotations", {}).get("id") or "", policy)
 
 
 def _parsed(statement: Statement) -> Any:
@@ -313,24 +269,7 @@ def _validation_problems(text: str, schema: cedarpy.Schema, rules: Sequence[_Rul
 
 def _uid(kind: str, entity_id: str) -> dict[str, str]:
     """Return a reference that is safe whatever the id contains; as Cedar's text it would be parsed."""
-    return {"type": f"{_NAMESPACE}{kind}", "id": entity_id}
-
-
-def _context(question: Question) -> dict[str, object]:
-    facts = question.supervisor
-    optional = {"acting_for": question.acting_for, "ticket": question.ticket, "reason": question.reason}
-    return {
-        "subject_verified": question.subject_verified,
-        "supervisor": {
-            "id": facts.user_id,
-            "tenant": question.supervisor_tenant,
-            "listen_in": facts.listen_in,
-            "barge_in": facts.barge_in,
-            "restricted": facts.restricted,
-        },
-        "minute_of_day": question.minute_of_day,
-        "weekday": question.weekday,
-    } | {name: value for name, value in optional.items() if value is not None}
+    return {"type": f"{NAMESPACE}{kind}", "id": entity_id}
 
 
 def _allows(result: cedarpy.AuthzResult) -> bool:
