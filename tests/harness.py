@@ -152,7 +152,7 @@ async def serving(
     handler = handler_of(settings, steps, outside)
     health = Health([grpc_server.SERVICE])
     reflection = Reflection(grpc_server.services())
-    guard = CallGuard(metrics.calls if metrics else None, tracer)
+    guard = CallGuard(metrics.calls if metrics else None, tracer, handler.refused)
     server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection, guard=guard)
     target = str(grpc_server.listen(server, settings.address))
     await server.start()

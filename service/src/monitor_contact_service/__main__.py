@@ -101,7 +101,7 @@ async def _serve(configuration: Configuration) -> None:
         _watch(metrics, configuration, tokens, steps, health)
         reflection = Reflection(grpc_server.services()) if settings.serves_reflection else None
         handler = handler_of(settings, steps, outside)
-        guard = CallGuard(metrics.calls, tracer)
+        guard = CallGuard(metrics.calls, tracer, handler.refused)
         server = grpc_server.build(settings, handler=handler, health=health, reflection=reflection, guard=guard)
         if settings.metrics_address is not None:
             metrics_address = listeners.enter_context(served(metrics, settings.metrics_address))

@@ -111,6 +111,25 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         self, request: MonitorContactRequest, context: "Context"
     ) -> MonitorContactResponse:
         """Put a supervisor into silent monitoring of a contact, or raise the `Failure` that says why not."""
+        entry = self._entry(context)
+        try:
+            session = await self._monitor(request, context, entry)
+        except Failure as failure:
+            if not entry.begun:  # otherwise the outcome says it
+                self._steps.audit.denied(entry, failure)
+            raise
+        return MonitorContactResponse(contact_id=session.contact_id, contact_arn=session.contact_arn)
+
+    def refused(self, context: "Context", failure: Failure) -> None:
+        """Record a call that came no further than the interceptor."""
+        self._steps.audit.denied(self._entry(context), failure)
+
+    def _entry(self, context: "Context") -> Entry:
+        return Entry(
+            id=request_id_var.get(), received_at=self._utc_now(), peer=context.peer(), trace_id=trace_id_var.get()
+        )
+
+    def _deadline(self, context: "Context", entry: Entry) -> float:
         now = self._clock()
         deadline = deadline_at(
             now,
@@ -118,25 +137,12 @@ class MonitorContactHandler(MonitorContactServiceServicer):
             default_seconds=self._deadlines.default_seconds,
             max_seconds=self._deadlines.max_seconds,
         )
-        entry = Entry(
-            id=request_id_var.get(),
-            received_at=self._utc_now(),
-            deadline_seconds=deadline - now,
-            peer=context.peer(),
-            trace_id=trace_id_var.get(),
-        )
-        try:
-            session = await self._monitor(request, context, deadline, entry)
-        except Failure as failure:
-            if not entry.begun:  # otherwise the outcome says it
-                self._steps.audit.denied(entry, failure)
-            raise
-        return MonitorContactResponse(contact_id=session.contact_id, contact_arn=session.contact_arn)
+        entry.deadline_seconds = deadline - now
+        return deadline
 
-    async def _monitor(
-        self, request: MonitorContactRequest, context: "Context", deadline: float, entry: Entry
-    ) -> MonitoringSession:
+    async def _monitor(self, request: MonitorContactRequest, context: "Context", entry: Entry) -> MonitoringSession:
         steps = self._steps
+        deadline = self._deadline(context, entry)
         entry.caller = steps.authenticator.caller(context)  # 1 who is calling
         caller_var.set(self._caller_name(entry.caller.principal.id))
         entry.command = validation.parse(request)  # 2 is it well formed

@@ -30,6 +30,7 @@ _log = logging.getLogger(__name__)
 _GRPCS_OWN: Final = "/grpc."  # health and reflection
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
+Refused = Callable[[Any, Failure], None]  # the call's context, and why
 Continuation = Callable[[grpc.HandlerCallDetails], Awaitable["grpc.RpcMethodHandler[Any, Any] | None"]]
 
 
@@ -70,17 +71,28 @@ class _Nobody:
         """Do nothing."""
 
 
+def _nobody_records(context: Any, failure: Failure) -> None:
+    del context, failure
+
+
 class CallGuard(grpc.aio.ServerInterceptor):
     """Wraps each method once; grpc.aio by itself would send exception texts to the caller (measured).
 
     Args:
         observer: is told of each call.
         tracer: makes a span of each.
+        refused: is told of a call of our own methods that is refused for its metadata: no method hears of it.
     """
 
-    def __init__(self, observer: CallObserver | None = None, tracer: Tracer = NOT_TRACED) -> None:
+    def __init__(
+        self,
+        observer: CallObserver | None = None,
+        tracer: Tracer = NOT_TRACED,
+        refused: Refused = _nobody_records,
+    ) -> None:
         self._observer: CallObserver = observer or _Nobody()
         self._tracer = tracer
+        self._refused = refused
         self._guarded: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
@@ -100,7 +112,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def _wrap(self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
         if handler.unary_unary is not None:
             return grpc.unary_unary_rpc_method_handler(
-                _guard(method, handler.unary_unary, self._observer.method(method, "unary"), self._tracer),
+                self._guard(method, handler.unary_unary),
                 request_deserializer=_tolerant(handler.request_deserializer),
                 response_serializer=handler.response_serializer,
             )
@@ -118,6 +130,50 @@ class CallGuard(grpc.aio.ServerInterceptor):
             )
         return handler
 
+    def _guard(self, method: str, behaviour: Behaviour) -> Behaviour:
+        level, refused = logging.INFO, self._refused
+        if method.startswith(_GRPCS_OWN):
+            level, refused, behaviour = logging.DEBUG, _nobody_records, _spared(behaviour)
+        behaviour = self._tracer.call(method, partial(_call, behaviour))
+        observer = self._observer.method(method, "unary")
+
+        async def answer(request: Any, context: Any) -> Message:
+            request_id = new_request_id()
+            request_id_var.set(request_id)
+            started = time.monotonic()
+            observer.started()
+
+            def ended(code: grpc.StatusCode, reason: str, rule: str = "") -> None:
+                seconds = time.monotonic() - started
+                observer.handled(code, reason, seconds)
+                _log_call(level, method, code, reason, rule, seconds)
+
+            # A trailer: initial metadata would commit the call and end the client's retries (gRFC A6, measured).
+            context.set_trailing_metadata((("x-request-id", request_id),))
+            try:
+                _check_metadata(context, refused)
+                response: Message = await behaviour(request, context)
+            except grpc.aio.AbortError:
+                ended(context.code(), "")  # health answers by itself
+                raise
+            except asyncio.CancelledError:
+                ended(grpc.StatusCode.CANCELLED, CALLER_LEFT)  # or its deadline passed
+                raise
+            except Failure as failure:
+                refusal = status.refusal(failure, request_id=request_id, time_left=context.time_remaining())
+                # Which rule was broken helps operators, and callers not: they are told the same whatever it was.
+                ended(
+                    refusal.code, failure.reason, failure.log_text if failure.reason is Reason.UNAUTHENTICATED else ""
+                )
+                await context.abort(refusal.code, refusal.message, refusal.trailers)
+                raise AssertionError("abort returned") from failure
+            # In the event loop's next turn, when gRPC has the answer: the caller does not wait for the log (100 µs when
+            # calls come one at a time, measured).
+            asyncio.get_running_loop().call_soon(ended, grpc.StatusCode.OK, SUCCEEDED)
+            return response
+
+        return answer
+
 
 def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
     """Let undecodable bytes pass: otherwise gRPC answers UNKNOWN with the decoder's text (measured)."""
@@ -131,46 +187,12 @@ def _tolerant(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], A
     return decode
 
 
-def _guard(method: str, behaviour: Behaviour, observer: MethodObserver, tracer: Tracer) -> Behaviour:
-    level = logging.INFO
-    if method.startswith(_GRPCS_OWN):
-        level, behaviour = logging.DEBUG, _spared(behaviour)
-    behaviour = tracer.call(method, partial(_call, behaviour))
-
-    async def answer(request: Any, context: Any) -> Message:
-        request_id = new_request_id()
-        request_id_var.set(request_id)
-        started = time.monotonic()
-        observer.started()
-
-        def ended(code: grpc.StatusCode, reason: str, rule: str = "") -> None:
-            seconds = time.monotonic() - started
-            observer.handled(code, reason, seconds)
-            _log_call(level, method, code, reason, rule, seconds)
-
-        # A trailer, because initial metadata would commit the call and end the client's retries (gRFC A6, measured).
-        context.set_trailing_metadata((("x-request-id", request_id),))
-        try:
-            metadata.check(context.invocation_metadata())
-            response: Message = await behaviour(request, context)
-        except grpc.aio.AbortError:
-            ended(context.code(), "")  # health answers by itself
-            raise
-        except asyncio.CancelledError:
-            ended(grpc.StatusCode.CANCELLED, CALLER_LEFT)  # or its deadline passed
-            raise
-        except Failure as failure:
-            refusal = status.refusal(failure, request_id=request_id, time_left=context.time_remaining())
-            # Which rule was broken helps operators, and callers not: they are told the same whatever it was.
-            ended(refusal.code, failure.reason, failure.log_text if failure.reason is Reason.UNAUTHENTICATED else "")
-            await context.abort(refusal.code, refusal.message, refusal.trailers)
-            raise AssertionError("abort returned") from failure
-        # In the event loop's next turn, when gRPC has the answer: the caller does not wait for the log (100 µs when
-        # calls come one at a time, measured).
-        asyncio.get_running_loop().call_soon(ended, grpc.StatusCode.OK, SUCCEEDED)
-        return response
-
-    return answer
+def _check_metadata(context: Any, refused: Refused) -> None:
+    try:
+        metadata.check(context.invocation_metadata())
+    except Failure as failure:
+        refused(context, failure)
+        raise
 
 
 def _log_call(level: int, method: str, code: grpc.StatusCode, reason: str, rule: str, seconds: float) -> None:

@@ -52,7 +52,7 @@ class Entry:
     Attributes:
         id: the request id: a UUIDv7, 32 hex digits (`new_id`).
         received_at: in UTC.
-        deadline_seconds: how long the call is worked on.
+        deadline_seconds: how long the call is worked on; 0 if it is not.
         peer: the address as gRPC tells it, for example `ipv4:10.0.0.1:4711`.
         trace_id: 32 hex digits; "" without a trace.
         caller: set by step 1.
@@ -63,7 +63,7 @@ class Entry:
 
     id: str
     received_at: datetime
-    deadline_seconds: float
+    deadline_seconds: float = 0.0
     peer: str = ""
     trace_id: str = ""
     caller: Caller | None = None
@@ -224,7 +224,8 @@ def _what(entry: Entry) -> Record:
         record["supervisor"] = {"id": command.user_id} | _facts(entry.supervisor)
     if caller is not None:
         record |= _present({"ticket": caller.ticket[:_TEXT_CHARACTERS], "reason": caller.reason[:_TEXT_CHARACTERS]})
-    record["deadline_ms"] = round(entry.deadline_seconds * 1000)
+    if entry.deadline_seconds:
+        record["deadline_ms"] = round(entry.deadline_seconds * 1000)
     if decision is not None:
         record["decision"] = "allow" if decision.allowed else "deny"
         record["policies"] = [policy_id[:_ID_CHARACTERS] for policy_id in decision.policies[:_POLICIES]]
