@@ -106,6 +106,12 @@ def test_every_violation_is_named_once() -> None:
     ]
 
 
+def test_grpcs_own_repetitions_are_known_by_their_header() -> None:
+    """It is there from the second attempt on (gRFC A6)."""
+    assert not metadata.is_repetition([("user-agent", "a"), ("x-monitor-reason", "grpc-previous-rpc-attempts")])
+    assert metadata.is_repetition([("user-agent", "a"), ("grpc-previous-rpc-attempts", "1")])
+
+
 _KEYS = st.sampled_from([*sorted(metadata.SINGLE), "x-a", "user-agent"])
 _TEXTS = st.text(max_size=40) | st.sampled_from(["", "fine", "v" * 4_000])
 _ENTRIES = st.lists(st.tuples(_KEYS, _TEXTS) | st.tuples(st.just("x-a-bin"), st.binary(max_size=4_200)), max_size=70)

@@ -12,6 +12,7 @@ _REPEATED = {
     Reason.CONNECT_UNREACHABLE: RetryClass.TRANSIENT,
     Reason.THROTTLED: RetryClass.THROTTLED,
     Reason.SERVICE_CREDENTIALS: RetryClass.CREDENTIALS,
+    Reason.IDEMPOTENCY_CONFLICT: RetryClass.AT_WORK,
 }
 _ALMOST_ONE = 0.999999
 
@@ -25,6 +26,7 @@ def _wait(  # every argument of the function with an unremarkable value
     draw: float = _ALMOST_ONE,
     refreshed: bool = False,
     in_outage: bool = False,
+    may_be_at_work: bool = False,
 ) -> float | None:
     return retry.wait_seconds(
         failure,
@@ -34,6 +36,7 @@ def _wait(  # every argument of the function with an unremarkable value
         draw=draw,
         refreshed=refreshed,
         in_outage=in_outage,
+        may_be_at_work=may_be_at_work,
     )
 
 
@@ -67,6 +70,16 @@ def test_waits_are_full_jitter_that_doubles(reason: Reason, attempt: int, longes
     assert _wait(Failure(reason), attempt=attempt, draw=0.0) == 0.0
     assert _wait(Failure(reason), attempt=attempt, draw=0.5) == pytest.approx(longest / 2)
     assert _wait(Failure(reason), attempt=attempt) == pytest.approx(longest, rel=1e-4)
+
+
+def test_a_conflict_is_waited_for_only_with_an_attempt_that_may_be_at_work() -> None:
+    """Otherwise another call has the token, and its caller the answer: no attempt of this one would change that."""
+    conflict = Failure(Reason.IDEMPOTENCY_CONFLICT)
+    assert _wait(conflict) is None
+    for attempt, longest in ((1, 0.4), (2, 0.8), (5, 5.0)):
+        assert _wait(conflict, attempt=attempt, draw=0.5, may_be_at_work=True) == pytest.approx(longest / 2)
+    assert _wait(conflict, attempt=6, may_be_at_work=True) is None
+    assert _wait(Failure(Reason.INVALID_REQUEST), may_be_at_work=True) is None
 
 
 @settings(deadline=None)
@@ -145,6 +158,7 @@ def test_credentials_are_renewed_once_and_tried_at_once() -> None:
     draw=st.floats(min_value=0, max_value=1, exclude_max=True),
     refreshed=st.booleans(),
     in_outage=st.booleans(),
+    may_be_at_work=st.booleans(),
 )
 def test_no_wait_ever_outlasts_the_time_left(
     reason: Reason,
@@ -155,6 +169,7 @@ def test_no_wait_ever_outlasts_the_time_left(
     draw: float,
     refreshed: bool,  # noqa: FBT001 - drawn
     in_outage: bool,  # noqa: FBT001 - drawn
+    may_be_at_work: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Whatever the numbers are: give up, or a wait that leaves time for a usual call and is at most 5.5 s."""
     wait = retry.wait_seconds(
@@ -165,6 +180,7 @@ def test_no_wait_ever_outlasts_the_time_left(
         draw=draw,
         refreshed=refreshed,
         in_outage=in_outage,
+        may_be_at_work=may_be_at_work,
     )
     if wait is None:
         return

@@ -1,110 +1,141 @@
-"""A TCP proxy that behaves like kube-proxy: new connections go to replicas that are ready, open ones are left alone.
+"""A TCP proxy that behaves like kube-proxy: new connections go to ready replicas, open ones are left alone.
 
-That a replica is not ready any more is learned late, as in a cluster.
+Readiness is asked for on the plain-text health port, as a kubelet does; what it says is known here only later, as in a
+cluster. Knows nothing of HTTP/2. Without any ready replica, or where nobody listens any more, it refuses.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
 
 import grpc
 import grpc.aio
+from e2e.processes import until
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-# How often readiness is asked for, and how much later a change takes effect.
-PROBE_SECONDS = 0.1
-LATE_SECONDS = 0.2
-_CHUNK_BYTES = 65_536
+# Choice: much shorter than a kubelet's, so that `late_seconds` says how late it is.
+_PROBE_SECONDS: Final = 0.05
+_PROBE_TIMEOUT_SECONDS: Final = 2.0
 
 
 @dataclass(eq=False)
-class Replica:
-    """Where one listens, and where its health is asked for."""
+class Endpoint:
+    """One replica: where it listens, where its health is asked for, and whether it gets new connections."""
 
     target: str
     health: str
-    ready: bool = False
+    is_used: bool = False
 
 
-@dataclass
 class KubeProxy:
-    """Forwards; `replicas` may change at any time. `target` is where it listens."""
+    """Forwards connections; `target` is where it listens.
 
-    target: str = ""
-    replicas: list[Replica] = field(default_factory=list)
-    not_alive: int = 0  # answers of `liveness` other than SERVING while a replica could be asked
+    Args:
+        late_seconds: how much later than a change of readiness new connections follow it.
+    """
 
-    async def ready(self, replica: Replica) -> None:
-        """Wait until connections go to the replica."""
-        while not replica.ready:  # noqa: ASYNC110 - there is no event to wait for
-            await asyncio.sleep(PROBE_SECONDS)  # not a wait: asks again until it is so
+    def __init__(self, late_seconds: float) -> None:
+        self.target = ""
+        self._late_seconds = late_seconds
+        self._followed: dict[Endpoint, asyncio.Task[None]] = {}
+        self._turn = count()
 
-    async def probe(self) -> None:
-        """Follow readiness, for ever."""
-        async with asyncio.TaskGroup() as probes:
-            known: set[Replica] = set()
-            while True:
-                for replica in set(self.replicas) - known:
-                    known.add(replica)
-                    probes.create_task(self._probe(replica))
-                await asyncio.sleep(PROBE_SECONDS)  # not a wait: the rhythm of a kubelet
+    async def add(self, endpoint: Endpoint) -> None:
+        """Follow the readiness of a replica; return when it gets connections."""
+        self._followed[endpoint] = asyncio.ensure_future(self._follow(endpoint))
+        await until(lambda: endpoint.is_used)
 
-    async def _probe(self, replica: Replica) -> None:
-        async with grpc.aio.insecure_channel(replica.health) as channel:
+    async def remove(self, endpoint: Endpoint) -> None:
+        """Forget a replica."""
+        endpoint.is_used = False
+        task = self._followed.pop(endpoint)
+        task.cancel()
+        await asyncio.wait([task])
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Listen while the body runs."""
+        server = await asyncio.get_running_loop().create_server(lambda: _Downstream(self), "127.0.0.1", 0)
+        async with server:
+            host, port = server.sockets[0].getsockname()
+            self.target = f"{host}:{port}"
+            yield
+            for endpoint in list(self._followed):
+                await self.remove(endpoint)
+
+    def choose(self) -> Endpoint | None:
+        """Return the endpoint whose turn it is, if any is ready."""
+        used = [endpoint for endpoint in self._followed if endpoint.is_used]
+        return used[next(self._turn) % len(used)] if used else None
+
+    async def _follow(self, endpoint: Endpoint) -> None:
+        async with grpc.aio.insecure_channel(endpoint.health) as channel:
             stub = HealthStub(channel)  # type: ignore[no-untyped-call]  # generated
-            while replica in self.replicas:
-                ready = await _is_serving(stub, "readiness")
-                self.not_alive += await _is_serving(stub, "liveness") is False
-                asyncio.get_running_loop().call_later(LATE_SECONDS, setattr, replica, "ready", bool(ready))
-                await asyncio.sleep(PROBE_SECONDS)  # not a wait: likewise
+            while True:
+                is_ready = await _is_ready(stub)
+                asyncio.get_running_loop().call_later(self._late_seconds, self._use, endpoint, is_ready)
+                await asyncio.sleep(_PROBE_SECONDS)  # not a wait: the rhythm of the probes
 
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection."""
-        ready = [replica for replica in self.replicas if replica.ready]
-        if not ready:
-            writer.close()
-            return
-        host, _, port = random.choice(ready).target.rpartition(":")  # noqa: S311 - no secret
-        try:
-            upstream_reader, upstream_writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            writer.close()
-            return
-        await asyncio.gather(_pump(reader, upstream_writer), _pump(upstream_reader, writer))
+    def _use(self, endpoint: Endpoint, is_ready: bool) -> None:  # noqa: FBT001 - the answer of the probe
+        endpoint.is_used = is_ready and endpoint in self._followed
 
 
-async def _is_serving(stub: HealthStub, service: str) -> bool | None:
-    """Return the answer, None if there is none."""
+async def _is_ready(stub: HealthStub) -> bool:
     try:
-        answer = await stub.Check(HealthCheckRequest(service=service), timeout=1)
+        answer = await stub.Check(HealthCheckRequest(service="readiness"), timeout=_PROBE_TIMEOUT_SECONDS)
     except grpc.aio.AioRpcError:
-        return None
+        return False
     return bool(answer.status == HealthCheckResponse.SERVING)
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(_CHUNK_BYTES):
-            writer.write(data)
-            await writer.drain()
-    writer.close()
-    with suppress(OSError):
-        await writer.wait_closed()
+class _End(asyncio.Protocol):
+    """One end of a forwarded connection: what arrives goes to the other end, and so does the close.
+
+    Nothing slows a sender down: the messages here are small.
+    """
+
+    def __init__(self, other: asyncio.Transport | None = None) -> None:
+        self.other = other
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None:
+            self.other.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        if self.other is not None:
+            self.other.close()
 
 
-@asynccontextmanager
-async def kube_proxy() -> AsyncIterator[KubeProxy]:
-    """Yield a proxy without replicas, listening."""
-    proxy = KubeProxy()
-    server = await asyncio.start_server(proxy.forward, "127.0.0.1", 0)
-    proxy.target = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    probes = asyncio.ensure_future(proxy.probe())
-    try:
-        yield proxy
-    finally:
-        probes.cancel()
-        await asyncio.wait([probes])
-        server.close()
+class _Downstream(_End):
+    """The end at the client: it connects to a replica before anything is read."""
+
+    def __init__(self, proxy: KubeProxy) -> None:
+        super().__init__()
+        self._proxy = proxy
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self._connecting = asyncio.ensure_future(self._connect(transport))
+
+    async def _connect(self, transport: asyncio.Transport) -> None:
+        endpoint = self._proxy.choose()
+        if endpoint is None:
+            transport.abort()
+            return
+        host, _, port = endpoint.target.rpartition(":")
+        loop = asyncio.get_running_loop()
+        try:
+            self.other, _ = await loop.create_connection(lambda: _End(transport), host, int(port))
+        except OSError:
+            transport.abort()
+            return
+        if transport.is_closing():
+            self.other.close()
+        else:
+            transport.resume_reading()

@@ -77,17 +77,27 @@ class _Rig:
         )
 
     async def monitor(
-        self, client_token: str = "", seconds: float = _SECONDS, place: FakePlace | None = None
+        self,
+        client_token: str = "",
+        seconds: float = _SECONDS,
+        place: FakePlace | None = None,
+        *,
+        repeated: bool = False,
     ) -> MonitoringSession:
         self.place = place or self.new_place(seconds)
         upstream_token = client_token and f"derived from {client_token}"
-        return await self.attempts.monitor(_command(client_token), upstream_token, self.place)
+        return await self.attempts.monitor(_command(client_token), upstream_token, self.place, repeated=repeated)
 
     async def refused(
-        self, client_token: str = "", seconds: float = _SECONDS, place: FakePlace | None = None
+        self,
+        client_token: str = "",
+        seconds: float = _SECONDS,
+        place: FakePlace | None = None,
+        *,
+        repeated: bool = False,
     ) -> Failure:
         with pytest.raises(Failure) as raised:
-            await self.monitor(client_token, seconds, place)
+            await self.monitor(client_token, seconds, place, repeated=repeated)
         return raised.value
 
     def new_place(self, seconds: float = _SECONDS) -> FakePlace:
@@ -421,13 +431,40 @@ async def test_successes_earn_retries() -> None:
     assert (await rig.refused()).reason is Reason.CONNECT_UNREACHABLE
 
 
-@pytest.mark.parametrize(
-    "reason", [Reason.SERVICE_QUOTA_EXCEEDED, Reason.IDEMPOTENCY_CONFLICT, Reason.INVALID_REQUEST, Reason.ACCESS_DENIED]
-)
+@pytest.mark.parametrize("reason", [Reason.SERVICE_QUOTA_EXCEEDED, Reason.INVALID_REQUEST, Reason.ACCESS_DENIED])
 async def test_after_an_ambiguous_attempt_no_refusal_proves_anything(reason: Reason) -> None:
-    """402 may be the success of the attempt whose answer was lost, 409 that attempt still running."""
+    """402 may be the success of the attempt whose answer was lost."""
     assert (await _Rig(_lost(), _fail(reason)).refused()).outcome_unknown
     assert not (await _Rig(_fail(Reason.THROTTLED), _fail(reason)).refused()).outcome_unknown
+
+
+async def test_a_conflict_with_an_own_attempt_is_waited_for() -> None:
+    """409 after a lost answer may be that attempt still at work; once it is done, the same token gets its session."""
+    rig = _Rig(_lost(), _fail(Reason.IDEMPOTENCY_CONFLICT), _fail(Reason.IDEMPOTENCY_CONFLICT), SESSION)
+    assert await rig.monitor() == SESSION
+    assert len({sent.body for sent in rig.transport.sent}) == 1
+    assert rig.clock.slept == [0.05, 0.4, 0.8]
+
+
+async def test_a_conflict_with_the_callers_own_repetition_is_waited_for() -> None:
+    """Its first attempt may be at work on a replica that is gone."""
+    rig = _Rig(_fail(Reason.IDEMPOTENCY_CONFLICT), SESSION)
+    assert await rig.monitor("token", repeated=True) == SESSION
+
+
+async def test_a_conflict_with_anybody_elses_call_is_final() -> None:
+    """Two calls with one token at two replicas, or other fields: the caller has to sort that out."""
+    rig = _Rig(_fail(Reason.IDEMPOTENCY_CONFLICT), SESSION)
+    failure = await rig.refused("token")
+    assert (failure.reason, len(rig.transport.sent)) == (Reason.IDEMPOTENCY_CONFLICT, 1)
+
+
+async def test_a_conflict_that_stays_is_the_answer() -> None:
+    """After six attempts, with what is known: the outcome of the first is not."""
+    rig = _Rig(*[_fail(Reason.IDEMPOTENCY_CONFLICT)] * 6)
+    failure = await rig.refused("token", seconds=60, repeated=True)
+    assert (failure.reason, failure.metadata["attempts"]) == (Reason.IDEMPOTENCY_CONFLICT, "6")
+    assert failure.retry_after_seconds is None
 
 
 @pytest.mark.parametrize(

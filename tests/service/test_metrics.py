@@ -173,7 +173,7 @@ def _counted_from_the_start() -> Iterator[str]:
         bounds = "0.025 0.05 0.1 0.15 0.2 0.3 0.5 0.75 1.0 1.5 2.0 3.0 5.0"
         yield from _histogram("upstream_seconds", bounds, operation)
     yield "upstream_throttles_total"
-    causes = ("INTERNAL_SERVICE", "CONNECT_UNREACHABLE", "THROTTLED", "SERVICE_CREDENTIALS")
+    causes = ("INTERNAL_SERVICE", "CONNECT_UNREACHABLE", "THROTTLED", "SERVICE_CREDENTIALS", "IDEMPOTENCY_CONFLICT")
     yield from (f"retries_total {cause}" for cause in causes)
     for what in ("tls", "policy", "access", "quota", "keys"):
         yield from (f"reloads_total {what} {result}" for result in ("success", "failure"))

@@ -18,6 +18,7 @@ from .telemetry import fields
 
 _log = logging.getLogger(__name__)
 
+_NOBODYS_FAULT = {retry.RetryClass.FINAL, retry.RetryClass.AT_WORK}
 _NOT_AUTHORIZED = "is not authorized to perform"
 
 
@@ -111,18 +112,21 @@ class Attempts:
         """How many further attempts successes have earned."""
         return self._budget.left
 
-    async def monitor(self, command: MonitorCommand, client_token: str, place: Place) -> MonitoringSession:
+    async def monitor(
+        self, command: MonitorCommand, client_token: str, place: Place, *, repeated: bool = False
+    ) -> MonitoringSession:
         """Return the session that Connect has started for `command`, by the deadline of the place's work.
 
         Args:
             command: what to ask for; its own client_token is not sent.
             client_token: the one that all attempts carry; "" for one that is made for this call.
             place: has its first turn already; is asked for each further one.
+            repeated: the caller has sent this call before: Connect may still be at work on it.
 
         Raises:
             Failure: Connect's final answer, or the last failure when another attempt is not worth it.
         """
-        call = _Call(command, client_token)
+        call = _Call(command, client_token, repeated=repeated)
         while True:
             try:
                 return await self._attempt(call, place)
@@ -170,6 +174,7 @@ class Attempts:
             draw=self._draw(),
             refreshed=call.refreshed,
             in_outage=place.in_outage,
+            may_be_at_work=call.repeated or call.outcome_unknown,
         )
         match retry.classify(failure):
             case retry.RetryClass.CREDENTIALS if wait is not None:
@@ -217,10 +222,21 @@ class Attempts:
 class _Call:
     """What the attempts of one call share."""
 
-    __slots__ = ("attempt", "barge", "body", "command", "counted", "invocation_id", "outcome_unknown", "refreshed")
+    __slots__ = (
+        "attempt",
+        "barge",
+        "body",
+        "command",
+        "counted",
+        "invocation_id",
+        "outcome_unknown",
+        "refreshed",
+        "repeated",
+    )
 
-    def __init__(self, command: MonitorCommand, client_token: str) -> None:
+    def __init__(self, command: MonitorCommand, client_token: str, *, repeated: bool) -> None:
         self.command = command
+        self.repeated = repeated
         self.barge = Capability.BARGE in command.capabilities
         self.invocation_id = str(uuid4())
         self.body = wire.encode(command, client_token or self.invocation_id)
@@ -239,7 +255,7 @@ def _log_failed(failure: Failure, call: _Call, wait_seconds: float | None) -> No
     if _NOT_AUTHORIZED in failure.log_text:
         level = logging.ERROR  # IAM's words: the role of this service is wrong, nobody can monitor
     else:
-        level = logging.INFO if retry.classify(failure) is retry.RetryClass.FINAL else logging.WARNING
+        level = logging.INFO if retry.classify(failure) in _NOBODYS_FAULT else logging.WARNING
     _log.log(
         level,
         "attempt failed",

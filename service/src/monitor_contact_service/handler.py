@@ -17,7 +17,7 @@ from .admission import Admission
 from .attempts import Attempts
 from .audit import Audit
 from .authorization import Authorization
-from .core import validation
+from .core import metadata, validation
 from .core.caller import Caller
 from .core.command import MonitorCommand, MonitoringSession
 from .core.deadline import deadline_at
@@ -149,7 +149,9 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         await self._require_permission(entry, entry.caller, entry.command, deadline)  # 3 may they
         caller, command = entry.caller.principal.id, entry.command
         # the same call again? join it, or answer from memory
-        session = await steps.idempotency.once(caller, command, deadline, partial(self._perform, entry, caller))
+        repeated = metadata.is_repetition(context.invocation_metadata() or ())
+        perform = partial(self._perform, entry, caller, repeated=repeated)
+        session = await steps.idempotency.once(caller, command, deadline, perform)
         if not entry.begun:
             await steps.audit.repeated(entry, session, session.started_by)
         return session
@@ -165,7 +167,9 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         finally:
             entry.decision = case.decision
 
-    async def _perform(self, entry: Entry, caller: str, command: MonitorCommand, work: Work) -> MonitoringSession:
+    async def _perform(
+        self, entry: Entry, caller: str, command: MonitorCommand, work: Work, *, repeated: bool
+    ) -> MonitoringSession:
         """What identical calls do once."""
         steps, traced = self._steps, self._tracer.waiting
         recorded = traced(steps.audit.action(entry, work), enter="audit intent", leave="audit outcome")
@@ -175,7 +179,8 @@ class MonitorContactHandler(MonitorContactServiceServicer):
                 # 5 wait for a place in the quota
                 async with traced(steps.admission.place(caller, work), enter="admission") as place:
                     client_token = derive_client_token(caller, command.client_token) if command.client_token else ""
-                    session = await steps.attempts.monitor(command, client_token, place)  # 6 call Connect
+                    # 6 call Connect
+                    session = await steps.attempts.monitor(command, client_token, place, repeated=repeated)
             except Failure as failure:
                 if steps.diagnosis is not None:
                     await steps.diagnosis.explain(command, failure, work.deadline)

@@ -18,6 +18,7 @@ from .admission import Admission
 from .call_metrics import CallMetrics
 from .core.failures import Reason
 from .core.reads import Api
+from .core.retry import REPEATED
 from .exits import CannotStartError
 from .metric_definitions import Instruments
 from .metric_readings import Readings
@@ -33,7 +34,6 @@ OTHER: Final = "other"
 
 _ADMISSION_RESULTS: Final = ("admitted", "shed", "deadline_too_short", "abandoned")
 # Those of `core.retry` that are worth a repetition.
-_RETRIED: Final = (Reason.INTERNAL_SERVICE, Reason.CONNECT_UNREACHABLE, Reason.THROTTLED, Reason.SERVICE_CREDENTIALS)
 _RELOADED: Final = ("tls", "policy", "access", "quota", "keys")
 # Of the records that calls and reloads append; checkpoints and recovery are the log's own.
 _AUDIT_STAGES: Final = ("intent", "outcome", "denied", "repeated", "policy")
@@ -84,7 +84,7 @@ class Metrics:
             for outcome in UPSTREAM_OUTCOMES
         }
         self._throttles = defined.throttles
-        self._retries = {reason: defined.retries.labels(reason) for reason in _RETRIED}
+        self._retries = {reason: defined.retries.labels(reason) for reason in REPEATED}
         self._reloads = {
             (what, ok): defined.reloads.labels(what, "success" if ok else "failure")
             for what in _RELOADED

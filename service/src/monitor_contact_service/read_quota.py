@@ -147,6 +147,7 @@ class PacedReads:
             draw=self._draw(),
             refreshed=refreshed,
             in_outage=False,
+            may_be_at_work=False,
         )
 
     async def _renew(self, latest: Callable[[], float]) -> None:

@@ -4,7 +4,7 @@ gRPC's own limit binds only peers that have acknowledged its SETTINGS: from one 
 handler, and NUL, LF, ESC and latin-1 arrive as they were sent (measured). What the values mean is judged elsewhere.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from .failures import Violation
@@ -19,6 +19,8 @@ MAX_ENTRIES: Final = 64  # choice: a traced call through a mesh carries about 20
 SINGLE: Final = frozenset(
     {"authorization", "x-end-user-token", "x-forwarded-client-cert", "x-monitor-reason", "x-monitor-ticket"}
 )
+# gRPC's own, on a call that it sends again (gRFC A6).
+_PREVIOUS_ATTEMPTS: Final = "grpc-previous-rpc-attempts"
 # Stands for every other name: those are the caller's own text.
 _WHOLE: Final = "metadata"
 
@@ -46,6 +48,11 @@ def check(metadata: Sequence[tuple[str, str | bytes]]) -> None:
         violations.append(_violation(_WHOLE, "METADATA_TOO_LARGE", f"must have at most {MAX_BYTES} bytes"))
     if violations:
         raise invalid(*dict.fromkeys(violations))
+
+
+def is_repetition(metadata: Iterable[tuple[str, object]]) -> bool:
+    """Return whether the caller's gRPC has sent this call before."""
+    return any(key == _PREVIOUS_ATTEMPTS for key, _ in metadata)
 
 
 def _violation(key: str, reason: str, description: str) -> Violation:

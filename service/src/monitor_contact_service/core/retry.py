@@ -24,6 +24,7 @@ class RetryClass(Enum):
     TRANSIENT = auto()
     THROTTLED = auto()
     CREDENTIALS = auto()
+    AT_WORK = auto()  # final, unless an earlier attempt with the same ClientToken may still be at work
 
 
 _CLASS_BY_REASON: Mapping[Reason, RetryClass] = MappingProxyType(
@@ -32,8 +33,11 @@ _CLASS_BY_REASON: Mapping[Reason, RetryClass] = MappingProxyType(
         Reason.CONNECT_UNREACHABLE: RetryClass.TRANSIENT,
         Reason.THROTTLED: RetryClass.THROTTLED,
         Reason.SERVICE_CREDENTIALS: RetryClass.CREDENTIALS,
+        Reason.IDEMPOTENCY_CONFLICT: RetryClass.AT_WORK,
     }
 )
+# What another attempt may follow.
+REPEATED = tuple(_CLASS_BY_REASON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ _BACKOFF_BY_CLASS: Mapping[RetryClass, Backoff] = MappingProxyType(
         RetryClass.THROTTLED: Backoff(base_seconds=0.0, cap_seconds=0.0),
         # Fresh credentials are as good at once as later.
         RetryClass.CREDENTIALS: Backoff(base_seconds=0.0, cap_seconds=0.0),
+        # A call takes 150 ms, one that has lost its caller perhaps seconds: five waits of 5.5 s on average (choice).
+        RetryClass.AT_WORK: Backoff(base_seconds=0.4, cap_seconds=5.0),
     }
 )
 
@@ -97,6 +103,7 @@ def wait_seconds(
     draw: float,
     refreshed: bool,
     in_outage: bool,
+    may_be_at_work: bool,
 ) -> float | None:
     """Return how long to wait before the next attempt, or None to give up. Raises nothing.
 
@@ -108,11 +115,17 @@ def wait_seconds(
         draw: uniform in [0, 1).
         refreshed: True if the credentials were already fetched anew for this call.
         in_outage: True while only probes are sent: their rhythm replaces the backoff.
+        may_be_at_work: True if Connect may still be at work on an earlier attempt with this ClientToken: of this call,
+            or of one that the caller's gRPC has sent before.
     """
     if attempt >= MAX_ATTEMPTS:
         return None
     retry_class = classify(failure)
-    if retry_class is RetryClass.FINAL or (retry_class is RetryClass.CREDENTIALS and refreshed):
+    if (
+        retry_class is RetryClass.FINAL
+        or (retry_class is RetryClass.CREDENTIALS and refreshed)
+        or (retry_class is RetryClass.AT_WORK and not may_be_at_work)
+    ):
         return None
     wait = _BACKOFF_BY_CLASS[retry_class].wait_seconds(attempt, draw)
     if retry_class is RetryClass.TRANSIENT:
