@@ -10,7 +10,9 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from monitor_contact_service.core.failures import Reason
 from monitor_contact_service.reasons import TABLE, Advice
-from monitor_contact_service.settings import Settings, default_text, variable
+from monitor_contact_service.settings import Settings
+from monitor_contact_service.settings_text import default_text
+from monitor_contact_service.variables import variable
 
 ROOT = Path(__file__).resolve().parent.parent
 _DESCRIPTORS = ROOT / "proto/monitor_contact/v1/monitor_contact.binpb"

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from monitor_contact_service.access import read_access
 from monitor_contact_service.core.reads import Api
-from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.settings import Settings
+from monitor_contact_service.variables import variable
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "security.md").read_text("utf-8")

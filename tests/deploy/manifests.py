@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import yaml
 from monitor_contact_service.address import parse_address
-from monitor_contact_service.settings import PREFIX, Settings, variable
+from monitor_contact_service.settings import Settings
+from monitor_contact_service.variables import PREFIX, variable
 from pydantic import ValidationError
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -163,7 +163,9 @@ BROKEN: Final[list[tuple[str, Rule, Break]]] = [
     ("old connections", settings_rules.drain, _setting(MONITOR_CONTACT_MAX_CONNECTION_AGE_SECONDS="32")),
     ("short grace", settings_rules.drain, _pod(terminationGracePeriodSeconds=109)),
     ("long grace", settings_rules.drain, _pod(terminationGracePeriodSeconds=120)),
-    ("longer deadlines", settings_rules.drain, _setting(MONITOR_CONTACT_MAX_DEADLINE_SECONDS="90")),
+    ("another grace", settings_rules.drain, _setting(MONITOR_CONTACT_TERMINATION_GRACE_SECONDS="116")),
+    ("untold grace", settings_rules.drain, _setting(MONITOR_CONTACT_TERMINATION_GRACE_SECONDS="")),
+    ("longer deadlines", settings_rules.accepted, _setting(MONITOR_CONTACT_MAX_DEADLINE_SECONDS="90")),
     ("sleep on top", settings_rules.drain, _service(lifecycle={"preStop": {"sleep": {"seconds": 10}}})),
     ("more replicas", settings_rules.quota, _of("Deployment", replicas=4)),
     (

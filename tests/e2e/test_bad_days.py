@@ -15,8 +15,9 @@ from e2e.answers import Caller, calling
 from e2e.processes import free_port, run, serve, simulate, started, until
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from monitor_contact_service.aws import RENEW_INTERVAL_SECONDS
-from monitor_contact_service.settings import Settings, variable
+from monitor_contact_service.settings import Settings
 from monitor_contact_service.simulator import AccessKey, Simulator, default_world
+from monitor_contact_service.variables import variable
 
 KEYS = default_world().access_keys
 LASTING, TEMPORARY, EXPIRED = KEYS["AKIDSIMULATOR"], KEYS["ASIASIMULATOR"], KEYS["ASIAEXPIRED"]
@@ -72,6 +73,7 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
         "MONITOR_CONTACT_QUEUE_TOTAL": "0",
         "MONITOR_CONTACT_WEIGHTS": "qa:2",
         "MONITOR_CONTACT_MAX_IN_FLIGHT": "many",
+        "MONITOR_CONTACT_TERMINATION_GRACE_SECONDS": "-1",
         "MONITOR_CONTACT_DRAIN_SECONDS": "-0.5",
         "MONITOR_CONTACT_MAX_CONNECTION_AGE_SECONDS": "0",
         "MONITOR_CONTACT_REFLECTION": "maybe",
@@ -138,14 +140,16 @@ async def test_a_taken_port_is_named(simulator: Simulator, taken_port: int) -> N
     assert "Traceback" not in ended.err
 
 
-async def test_a_taken_metrics_port_is_named_before_calls_are_taken(simulator: Simulator, taken_port: int) -> None:
+@pytest.mark.parametrize("name", ["MONITOR_CONTACT_METRICS_LISTEN", "MONITOR_CONTACT_HEALTH_LISTEN"])
+async def test_another_taken_port_is_named_before_calls_are_taken(
+    simulator: Simulator, taken_port: int, name: str
+) -> None:
     """Nobody has been served when it gives up: exit code 1, and the variable in one line."""
     environment = {**simulator.environment, "MONITOR_CONTACT_LISTEN": "127.0.0.1:0"}
-    metrics = {"MONITOR_CONTACT_METRICS_LISTEN": f"127.0.0.1:{taken_port}"}
-    ended = await run("serve", environment={**environment, **metrics})
+    ended = await run("serve", environment={**environment, name: f"127.0.0.1:{taken_port}"})
     assert ended.exit_code == 1
     assert f"monitor-contact: cannot listen on 127.0.0.1:{taken_port}: " in ended.err
-    assert "MONITOR_CONTACT_METRICS_LISTEN" in ended.err
+    assert name in ended.err
     assert '"listening"' not in ended.err
     assert "Traceback" not in ended.err
 

@@ -31,8 +31,10 @@ from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.idempotency import derive_client_token
 from monitor_contact_service.exits import EXIT_FAILED, EXIT_USAGE
 from monitor_contact_service.reasons import TABLE
-from monitor_contact_service.settings import Settings, default_text, variable
+from monitor_contact_service.settings import Settings
+from monitor_contact_service.settings_text import default_text
 from monitor_contact_service.simulator import default_world, load_world
+from monitor_contact_service.variables import variable
 
 _GENEROUS_SECONDS = 60.0  # a command that would hang for ever ends
 _READY = {

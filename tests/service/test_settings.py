@@ -11,14 +11,9 @@ from monitor_contact_service.address import Address, parse_address
 from monitor_contact_service.core.chance import Limits
 from monitor_contact_service.core.pacing import Quota
 from monitor_contact_service.environment import read_settings
-from monitor_contact_service.settings import (
-    RELOADABLE,
-    ConfigurationError,
-    Settings,
-    default_text,
-    printable,
-    variable,
-)
+from monitor_contact_service.settings import RELOADABLE, ConfigurationError, Settings
+from monitor_contact_service.settings_text import default_text, printable
+from monitor_contact_service.variables import variable
 from pydantic import SecretStr, ValidationError
 
 _DEFAULTS = {
@@ -37,6 +32,7 @@ _DEFAULTS = {
     "max_in_flight": 512,
     "drain_seconds": 40,
     "max_connection_age_seconds": 30,
+    "termination_grace_seconds": 0,
     "reflection": "auto",
     "health_listen": "",
     "metrics_listen": "",
@@ -125,6 +121,7 @@ def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, 
         ("max_in_flight", "100000", 100_000),
         ("drain_seconds", "0", 0),
         ("max_connection_age_seconds", "1", 1),
+        ("termination_grace_seconds", "109", 109),
         ("reflection", "off", "off"),
         ("metrics_listen", "[::]:9090", "[::]:9090"),
         ("health_listen", "0.0.0.0:8081", "0.0.0.0:8081"),
@@ -264,6 +261,33 @@ def test_a_default_deadline_above_the_longest_is_refused(environment: pytest.Mon
     assert problem == (
         "MONITOR_CONTACT_DEFAULT_DEADLINE_SECONDS: must be at most MONITOR_CONTACT_MAX_DEADLINE_SECONDS (5)"
     )
+
+
+def test_a_drain_that_outlasts_the_grace_is_refused(environment: pytest.MonkeyPatch) -> None:
+    """Whoever stops the process would kill it with calls in flight: the message has the sum, and what to change."""
+    environment.setenv("MONITOR_CONTACT_TERMINATION_GRACE_SECONDS", "108.9")
+    [problem] = _problems()
+    assert problem == (
+        "MONITOR_CONTACT_TERMINATION_GRACE_SECONDS: must be at least 109: MONITOR_CONTACT_DRAIN_SECONDS (40), "
+        "MONITOR_CONTACT_MAX_DEADLINE_SECONDS (60) and 9 for replies and records; with less, calls are cut off at "
+        "every restart"
+    )
+    environment.setenv("MONITOR_CONTACT_DRAIN_SECONDS", "39.9")
+    assert read_settings().termination_grace_seconds == 108.9
+
+
+def test_rules_between_settings_are_reported_at_once(environment: pytest.MonkeyPatch) -> None:
+    """One broken rule does not hide another."""
+    environment.setenv("MONITOR_CONTACT_MAX_DEADLINE_SECONDS", "5")
+    environment.setenv("MONITOR_CONTACT_METRICS_LISTEN", "127.0.0.1:50051")
+    environment.setenv("MONITOR_CONTACT_HEALTH_LISTEN", "127.0.0.1:50051")
+    environment.setenv("MONITOR_CONTACT_TLS_CERT_FILE", "/etc/tls/cert.pem")
+    assert [problem.split(":", 1)[0] for problem in _problems()] == [
+        "MONITOR_CONTACT_DEFAULT_DEADLINE_SECONDS",
+        "MONITOR_CONTACT_HEALTH_LISTEN",
+        "MONITOR_CONTACT_METRICS_LISTEN",
+        "MONITOR_CONTACT_TLS_KEY_FILE",
+    ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]"])  # noqa: S104 - plain numbers, for Prometheus

@@ -39,7 +39,8 @@ from .reflection import Reflection
 from .reloading import Reloading
 from .request_id import new_request_id
 from .running import run, stop_signal
-from .settings import Settings, printable
+from .settings import Settings
+from .settings_text import printable
 from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
 from .tls import ServerTls

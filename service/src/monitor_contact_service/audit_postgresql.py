@@ -21,8 +21,9 @@ from .audit_unsettled import NotOursError, Seq, Unsettled
 from .audit_writer import Checkpoints
 from .core import record
 from .core.retry import Backoff
-from .settings import ConfigurationError, variable
+from .settings import ConfigurationError
 from .telemetry import fields
+from .variables import variable
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,8 @@ from hashlib import sha256
 from importlib.metadata import version
 from importlib.resources import files
 
-from .settings import Settings, printable
+from .settings import Settings
+from .settings_text import printable
 
 
 def build_info() -> Mapping[str, str]:

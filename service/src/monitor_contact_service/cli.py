@@ -190,7 +190,9 @@ def _add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _settings_help() -> str:
-    from .settings import Settings, default_text, variable  # noqa: PLC0415 - see the module's first lines
+    from .settings import Settings  # noqa: PLC0415 - see the module's first lines
+    from .settings_text import default_text  # noqa: PLC0415 - see the module's first lines
+    from .variables import variable  # noqa: PLC0415 - see the module's first lines
 
     lines = ["environment variables (AWS's own keep AWS's names, for example AWS_REGION, AWS_PROFILE):"]
     for name, field in Settings.model_fields.items():

@@ -21,8 +21,9 @@ from .core.policy import Policies
 from .environment import read_settings, state_directory
 from .keys import KeySets
 from .policy_files import LoadedPolicies, demo_policies, load_policies
-from .settings import ConfigurationError, Settings, variable
+from .settings import ConfigurationError, Settings
 from .tls import ServerTls, TlsFiles
+from .variables import variable
 
 Value = TypeVar("Value")
 

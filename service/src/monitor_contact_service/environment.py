@@ -13,7 +13,8 @@ from typing import Any
 from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
-from .settings import PREFIX, ConfigurationError, Settings, variable
+from .settings import ConfigurationError, Settings
+from .variables import PREFIX, variable
 
 
 def read_settings() -> Settings:
@@ -90,4 +91,7 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
 def _messages(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False, include_input=False):
         message = fault["msg"].removeprefix("Value error, ")
-        yield f"{variable(str(fault['loc'][0]))}: {message}" if fault["loc"] else message
+        if fault["loc"]:
+            yield f"{variable(str(fault['loc'][0]))}: {message}"
+        else:
+            yield from message.splitlines()  # of `settings_rules`

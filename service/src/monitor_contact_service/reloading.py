@@ -13,10 +13,11 @@ from .environment import read_settings
 from .handler import Steps
 from .keys import KeySets
 from .quota import LocalQuota
-from .settings import RELOADABLE, ConfigurationError, Settings, variable
+from .settings import RELOADABLE, ConfigurationError, Settings
 from .shared_quota import SharedQuota
 from .telemetry import fields
 from .tokens import TokenVerifier
+from .variables import variable
 
 _log = logging.getLogger(__name__)
 

@@ -19,7 +19,8 @@ from .health import Health
 from .interceptors import CallGuard
 from .reflection import SERVICES as REFLECTION_SERVICES
 from .reflection import Reflection
-from .settings import Settings, variable
+from .settings import Settings
+from .variables import variable
 
 SERVICE: Final = monitor_contact_pb2.DESCRIPTOR.services_by_name["MonitorContactService"].full_name
 _UNBOUNDED: Final = 2**31 - 1  # the largest channel argument

@@ -1,23 +1,26 @@
 """Everything that an operator can set, as one frozen `Settings`, and what each setting may be.
 
-Where the values come from is the matter of `environment`; AWS's own settings keep AWS's names and are `aws`'.
+Where the values come from is the matter of `environment`, whether they fit together of `settings_rules`; AWS's own
+settings keep AWS's names and are `aws`'.
 docs/configuration.md and the README's table are checked against the fields below.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from . import settings_rules
 from .address import Address, parse_address
 from .core.chance import Limits
 from .core.pacing import Quota
 from .exits import EXIT_USAGE, CannotStartError
 from .quota_url import RedisAddress, parse_quota_url
+from .variables import PREFIX
+from .weights import parse_weights
 
-PREFIX = "MONITOR_CONTACT_"
 _DATABASE_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 
 
@@ -81,6 +84,13 @@ class Settings(BaseSettings):
     )
     max_connection_age_seconds: float = Field(
         default=30, ge=1, le=86_400, description="clients are asked to reconnect after this; draining must last longer"
+    )
+    termination_grace_seconds: float = Field(
+        default=0,
+        ge=0,
+        le=3_600,
+        description="how long after SIGTERM whoever stops the process kills it (terminationGracePeriodSeconds, "
+        "TimeoutStopSec): the drain and all after it must fit in; 0: not known",
     )
     reflection: Literal["auto", "on", "off"] = Field(
         default="auto", description="gRPC server reflection; auto: on while listening on loopback"
@@ -214,56 +224,13 @@ class Settings(BaseSettings):
     @field_validator("weights")
     @classmethod
     def _readable_weights(cls, value: str) -> str:
-        _weights(value)
+        parse_weights(value)
         return value
 
     @model_validator(mode="after")
-    def _deadlines_in_order(self) -> "Settings":
-        if self.default_deadline_seconds > self.max_deadline_seconds:
-            raise ValueError(
-                f"{PREFIX}DEFAULT_DEADLINE_SECONDS: must be at most {PREFIX}MAX_DEADLINE_SECONDS "
-                f"({self.max_deadline_seconds:g})"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ports_differ(self) -> "Settings":
-        ports: dict[int, str] = {}
-        for field in ("listen", "health_listen", "metrics_listen"):
-            text = getattr(self, field)
-            port = parse_address(text).port if text else 0
-            if port and port in ports:
-                raise ValueError(f"{variable(field)}: must have another port than {ports[port]} ({port})")
-            ports[port] = variable(field)
-        return self
-
-    @model_validator(mode="after")
-    def _tls_is_whole(self) -> "Settings":
-        if bool(self.tls_cert_file) != bool(self.tls_key_file):
-            missing = "tls_key_file" if self.tls_cert_file else "tls_cert_file"
-            raise ValueError(f"{variable(missing)}: must be set too: TLS needs a certificate and its key")
-        if self.tls_client_ca_file and not self.tls_cert_file:
-            raise ValueError(f"{variable('tls_cert_file')}: must be set too: clients' certificates come over TLS")
-        return self
-
-    @model_validator(mode="after")
-    def _open_to_nobody_unknown(self) -> "Settings":
-        needed = ("tls_cert_file", "access_file", "policy_file")
-        missing = [variable(field) for field in needed if not getattr(self, field)]
-        if missing and not self.address.is_loopback:
-            raise ValueError(
-                f"{variable('listen')}: must be a loopback address such as 127.0.0.1:50051 without "
-                f"{', '.join(missing)}: otherwise everybody on the network could listen in on customers"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _share_is_known(self) -> "Settings":
-        if self.redis is not None and "quota_replicas" not in self.model_fields_set:
-            raise ValueError(
-                f"{PREFIX}QUOTA_REPLICAS: must be set beside {PREFIX}QUOTA_URL={self.redis}: the most replicas that "
-                "ever run at the same time, rollouts included; while Redis is lost each keeps to that part of the quota"
-            )
+    def _fit_together(self) -> "Settings":
+        if problems := list(settings_rules.broken(self)):
+            raise ValueError("\n".join(problems))
         return self
 
     @property
@@ -310,7 +277,7 @@ class Settings(BaseSettings):
     @property
     def caller_weights(self) -> Mapping[str, float]:
         """Weights of the callers that have one of their own."""
-        return _weights(self.weights)
+        return parse_weights(self.weights)
 
     @property
     def limits(self) -> Limits:
@@ -332,53 +299,3 @@ class Settings(BaseSettings):
 RELOADABLE = frozenset(
     {"quota_rate", "quota_burst", "quota_replicas", "queue_per_caller", "queue_total", "weights", "max_in_flight"}
 )
-
-
-def variable(field: str) -> str:
-    """Return the environment variable of a field of `Settings`."""
-    return PREFIX + field.upper()
-
-
-def default_text(field: str) -> str:
-    """Return the default of a field of `Settings` as its variable would have it: no default is a secret."""
-    default = Settings.model_fields[field].default
-    return str(default.get_secret_value() if isinstance(default, SecretStr) else default)
-
-
-def printable(settings: Settings) -> Iterator[str]:
-    """Yield every setting as NAME=value, without the passwords that URLs may hold."""
-    for name in Settings.model_fields:
-        value = getattr(settings, name)
-        if name == "quota_url":
-            value = settings.redis or "memory://"
-        elif name == "audit":
-            value = without_password(settings.audit.get_secret_value())
-        yield f"{variable(name)}={value}"
-
-
-def without_password(url: str) -> str:
-    """Return a URL, or a path, without what could be secret in it: user information and query."""
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}" if separator else url
-
-
-def _weights(text: str) -> Mapping[str, float]:
-    """Return the weights that `caller=weight,caller=weight` names.
-
-    Raises:
-        ValueError: it has another form, a weight is not between 0.01 and 100, or a caller stands there twice.
-    """
-    weights: dict[str, float] = {}
-    for part in filter(None, text.split(",")):
-        caller, separator, number = (each.strip() for each in part.rpartition("="))
-        try:
-            weight = float(number)
-        except ValueError:
-            weight = 0.0
-        if not separator or not caller or not 0.01 <= weight <= 100 or caller in weights:  # noqa: PLR2004 - see above
-            raise ValueError(
-                "must be caller=weight,caller=weight with each caller once and weights from 0.01 to 100, for example "
-                "spiffe://corp.example/qa-desk=2,spiffe://corp.example/batch=0.5"
-            )
-        weights[caller] = weight
-    return weights

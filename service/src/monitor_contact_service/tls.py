@@ -19,8 +19,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from .settings import ConfigurationError, variable
+from .settings import ConfigurationError
 from .telemetry import fields
+from .variables import variable
 
 _log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, Protocol, TypeVar
 
 from .core.wire import Answer
-from .settings import ConfigurationError, variable
+from .settings import ConfigurationError
+from .variables import variable
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 Value = TypeVar("Value")
