@@ -18,12 +18,12 @@ from monitor_contact_service.assembly import ConnectTransport, Observer, Outside
 from monitor_contact_service.attempts import Transport
 from monitor_contact_service.audit import AuditLog
 from monitor_contact_service.authorization import AssumedSupervisors
-from monitor_contact_service.aws import Endpoint
 from monitor_contact_service.connect import Connect, CredentialSource, open_http
 from monitor_contact_service.core.caller import Authentication, Caller, Principal
 from monitor_contact_service.core.latency import MedianSeconds
 from monitor_contact_service.core.outage import Outage
 from monitor_contact_service.core.policy import Policies
+from monitor_contact_service.endpoint import Endpoint
 from monitor_contact_service.handler import Steps
 from monitor_contact_service.health import Health
 from monitor_contact_service.interceptors import CallGuard

@@ -19,9 +19,11 @@ from monitor_contact_service import server as grpc_server
 from monitor_contact_service.access import OPEN_ACCESS, Access, CallerEntry
 from monitor_contact_service.assembly import Outside, assemble, handler_of
 from monitor_contact_service.authorization import AssumedSupervisors
-from monitor_contact_service.aws import Credentials, new_session, resolve_endpoint
+from monitor_contact_service.aws import new_session
 from monitor_contact_service.connect import Connect, open_http
 from monitor_contact_service.core.caller import Authentication, Caller, Principal
+from monitor_contact_service.credentials import Credentials
+from monitor_contact_service.endpoint import resolve_endpoint
 from monitor_contact_service.health import Health
 from monitor_contact_service.metrics import Metrics
 from monitor_contact_service.policy_files import demo_policies

@@ -34,8 +34,8 @@ STEPS = {
 }
 MAY_IMPORT = {("admission", "turns"), ("attempts", "connect"), ("supervisors", "connect")}
 
-# Who may touch the environment. AWS's own variables are read by boto3, for `aws`; `engine` sets a default for gRPC.
-READS_ENVIRONMENT = {"environment.py", "aws.py", "engine.py"}
+# Who may touch the environment. AWS's own variables are read by boto3; `engine` sets a default for gRPC.
+READS_ENVIRONMENT = {"environment.py", "aws.py", "endpoint.py", "engine.py"}
 
 # Who may know that there is a simulator: those who offer `monitor-contact simulate`.
 KNOWS_SIMULATOR = {"simulate_command.py", "cli.py"}

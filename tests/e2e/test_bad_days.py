@@ -14,7 +14,7 @@ from aiohttp import web
 from e2e.answers import Caller, calling
 from e2e.processes import free_port, run, serve, simulate, started, until
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
-from monitor_contact_service.aws import RENEW_INTERVAL_SECONDS
+from monitor_contact_service.credentials import RENEW_INTERVAL_SECONDS
 from monitor_contact_service.settings import Settings
 from monitor_contact_service.simulator import AccessKey, Simulator, default_world
 from monitor_contact_service.variables import variable

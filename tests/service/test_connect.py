@@ -13,12 +13,13 @@ from typing import NoReturn
 import pytest
 from fakes import FakeCredentials
 from harness import connect_to, endpoint
-from monitor_contact_service.aws import Endpoint, new_session, resolve_endpoint
+from monitor_contact_service.aws import new_session
 from monitor_contact_service.connect import WARM_CONNECTIONS, Connect, open_http
 from monitor_contact_service.core import reads
 from monitor_contact_service.core.command import MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.wire import Answer
+from monitor_contact_service.endpoint import Endpoint, resolve_endpoint
 from monitor_contact_service.http1 import HttpClient, Pool, Route
 from monitor_contact_service.simulator import Simulator
 from raw_http import RawHttp, Reply, Then, reply

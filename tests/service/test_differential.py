@@ -30,11 +30,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
-from monitor_contact_service.aws import resolve_endpoint
 from monitor_contact_service.connect import Connect, open_http
 from monitor_contact_service.core import reads, validation, wire
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
+from monitor_contact_service.endpoint import resolve_endpoint
 from monitor_contact_service.http1 import HttpClient, Route
 from monitor_contact_service.simulator import AccessKey, Refusal
 from monitor_contact_service.simulator.answers import ERROR_FORMS, STATUS_BY_ERROR, ErrorForm, encode

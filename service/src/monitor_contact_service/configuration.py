@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from .access import OPEN_ACCESS, Access, read_access
-from .aws import Credentials, Endpoint, new_barge_session, new_session, resolve_endpoint
+from .aws import new_barge_session, new_session
 from .core.policy import Policies
+from .credentials import Credentials
+from .endpoint import Endpoint, resolve_endpoint
 from .environment import read_settings, state_directory
 from .keys import KeySets
 from .policy_files import LoadedPolicies, demo_policies, load_policies

@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 from botocore.credentials import ReadOnlyCredentials
 
-from .aws import Endpoint
 from .core.command import MonitoringSession
 from .core.failures import Failure, Reason
 from .core.reads import ReadRequest
 from .core.wire import MONITOR_CONTACT_PATH, Answer, read_answer
+from .endpoint import Endpoint
 from .http1 import HttpClient, HttpError, NotConnectedError, NotHttpError, Pool, Route
 from .signing import Signer, sign
 from .telemetry import fields
