@@ -7,6 +7,7 @@ ends (`make demo`), or prints how to call and stays until Ctrl-C (`make run`).
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -92,6 +93,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stay", action="store_true", help="leave simulator and service running until Ctrl-C")
     stay = parser.parse_args().stay
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the child processes are stopped then too
     ports = ("127.0.0.1:4570", "127.0.0.1:50051") if stay else ("127.0.0.1:0", "127.0.0.1:0")
     with TemporaryDirectory(prefix="monitor-contact-demo-") as folder:
         audit = Path(folder) / "audit.jsonl"
@@ -287,4 +289,7 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -122,6 +122,22 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
     assert LASTING.secret not in ended.err + ended.out
 
 
+async def test_a_wrong_setting_makes_no_other_one_look_wrong() -> None:
+    """The host that another setting allows is not refused only because the settings could not be read whole."""
+    environment = {
+        "MONITOR_CONTACT_ALLOW_ENDPOINT": "connect.example.com",
+        "MONITOR_CONTACT_MAX_IN_FLIGHT": "many",
+        "AWS_REGION": "us-east-1",
+        "AWS_ACCESS_KEY_ID": LASTING.id,
+        "AWS_SECRET_ACCESS_KEY": LASTING.secret,
+        "AWS_ENDPOINT_URL_CONNECT": "https://connect.example.com",
+    }
+    ended = await run("check-config", environment=environment)
+    assert ended.exit_code == 2
+    [problem] = ended.err.splitlines()
+    assert problem.startswith("monitor-contact: MONITOR_CONTACT_MAX_IN_FLIGHT: ")
+
+
 async def test_any_other_address_than_loopback_is_refused_with_the_reason(simulator: Simulator) -> None:
     """Nobody can put the service on the network where it cannot tell its callers apart."""
     ended = await run("serve", environment={**simulator.environment, "MONITOR_CONTACT_LISTEN": "0.0.0.0:50051"})

@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from .exits import EXIT_INTERRUPTED, CannotStartError
 from .policy_arguments import add_policy
+from .request_arguments import add_request
 
 _COMPOSER = "monitor_contact_service.__main__"
 # Module and function.
@@ -121,19 +122,8 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
         "request, 4 ask for permission, 5 the state in Connect must change, 6 repeat later, 7 tell the operators",
     )
     call.add_argument("--target", default="127.0.0.1:50051", help="host:port of the service (default: %(default)s)")
-    call.add_argument("--instance-id", required=True, help="the Connect instance")
-    call.add_argument("--contact-id", required=True, help="the live contact to listen to")
-    call.add_argument("--user-id", required=True, help="the Connect user id of the supervisor who shall listen")
-    call.add_argument(
-        "--capability",
-        action="append",
-        choices=("SILENT_MONITOR", "BARGE"),
-        default=[],
-        help="what the supervisor may do; may be repeated (default: listen only)",
-    )
+    add_request(call)
     call.add_argument("--client-token", default="", help="makes repetitions the same action (default: a new UUID)")
-    call.add_argument("--reason", default="", metavar="TEXT", help="why, for policy and audit")
-    call.add_argument("--ticket", default="", metavar="TEXT", help="the case that it belongs to, for policy and audit")
     call.add_argument(
         "--tls-ca", default="", metavar="FILE", help="PEM file of the CAs that vouch for the service; turns TLS on"
     )

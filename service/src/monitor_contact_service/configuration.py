@@ -74,7 +74,7 @@ def read_configuration() -> Configuration:
     credentials = Credentials(new_session, clock=time.monotonic)
     settings = _checked(read_settings, problems)
     if settings is None:
-        _checked(lambda: resolve_endpoint(new_session()), problems)
+        _checked(lambda: resolve_endpoint(new_session(), allow_host=None), problems)
         _checked(credentials.require_configured, problems)
         raise ConfigurationError(problems)
     endpoint = _checked(lambda: resolve_endpoint(new_session(), settings.allow_endpoint), problems)

@@ -58,12 +58,13 @@ class _CapturedError(Exception):
         self.request = request
 
 
-def resolve_endpoint(session: botocore.session.Session, allow_host: str = "") -> Endpoint:
+def resolve_endpoint(session: botocore.session.Session, allow_host: str | None = "") -> Endpoint:
     """Return what boto3 would call for MonitorContact, by asking it: a dry run, stopped before anything is sent.
 
     Args:
         session: AWS's configuration.
-        allow_host: the one host besides AWS's own and loopback that may get signed calls; "" for none.
+        allow_host: the one host besides AWS's own and loopback that may get signed calls; "" for none, None where it
+            is not known yet and no host is judged: for finding other faults only.
 
     Raises:
         ConfigurationError: no Region, or an endpoint that must not get signed calls.
@@ -74,7 +75,8 @@ def resolve_endpoint(session: botocore.session.Session, allow_host: str = "") ->
         raise ConfigurationError(["boto3 does not sign with AWS4-HMAC-SHA256 here: check AWS_AUTH_SCHEME_PREFERENCE"])
     url = request.url.removesuffix(MONITOR_CONTACT_PATH)
     _require_safe(url)
-    _require_allowed(url, scope["region"], session, allow_host)
+    if allow_host is not None:
+        _require_allowed(url, scope["region"], session, allow_host)
     return Endpoint(
         url=url,
         region=scope["region"],

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from .request_arguments import add_request
+
 if TYPE_CHECKING:
     import argparse
 
@@ -32,18 +34,7 @@ def _add_explain(own: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     explain.add_argument("file", metavar="FILE", help="the policy file")
     explain.add_argument("--access", metavar="FILE", help="access file (default: only anonymous, with the role demo)")
     explain.add_argument("--caller", required=True, metavar="ID", help="who calls, as the access file names it")
-    explain.add_argument("--instance-id", required=True, help="the Connect instance")
-    explain.add_argument("--contact-id", required=True, help="the contact to listen to")
-    explain.add_argument("--user-id", required=True, help="the Connect user id of the supervisor")
-    explain.add_argument(
-        "--capability",
-        action="append",
-        choices=("SILENT_MONITOR", "BARGE"),
-        default=[],
-        help="what the supervisor may do; may be repeated (default: SILENT_MONITOR)",
-    )
-    explain.add_argument("--ticket", default="", help="x-monitor-ticket of the call")
-    explain.add_argument("--reason", default="", help="x-monitor-reason of the call")
+    add_request(explain)
     explain.add_argument("--acting-for", metavar="USER_ID", help="Connect user of the person whose token is shown")
     explain.add_argument("--no-listen-in", action="store_true", help="the supervisor lacks ManagerListenIn")
     explain.add_argument("--no-barge-in", action="store_true", help="the supervisor lacks ManagerBargeIn")
