@@ -200,7 +200,7 @@ async def test_it_serves_on_a_read_only_root(
         running.signal(15)
         assert await running.ended() == 0
         unusual = [line for line in running.err.lines if '"level": "info"' not in line]
-    memory_mb = int(status["VmRSS"].split()[0]) / 1024
+    memory_mb = int(status["VmRSS"].split()[0]) * 1024 / 1e6
     size_mb, root_mb = (_megabytes(folder) for folder in (image.prefix, image.root))
     with capsys.disabled():
         print(  # noqa: T201 - what was measured is told, also when the test passes
