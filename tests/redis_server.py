@@ -10,6 +10,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from certificates import Leaf
+
 _HOST = "127.0.0.1"
 
 
@@ -18,13 +20,17 @@ class RedisServer:
 
     Args:
         program: path of the executable (redis-server or valkey-server).
+        tls: certificate and key; it then listens on `tls_port` too.
+        password: of everybody; "" for none.
     """
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, *, tls: Leaf | None = None, password: str = "") -> None:
         self._program = program
         self._folder = tempfile.TemporaryDirectory(prefix="redis-")
         self._process: subprocess.Popen[str] | None = None
-        self.port = _free_port()
+        self.port, self.tls_port = _free_port(), _free_port()
+        self._tls = tls
+        self._password = password
 
     @property
     def url(self) -> str:
@@ -37,11 +43,22 @@ class RedisServer:
         log = Path(self._folder.name) / "log"
         log.unlink(missing_ok=True)
         options = {"port": self.port, "bind": _HOST, "save": "", "appendonly": "no", "dir": self._folder.name}
+        options |= self._security()
         arguments = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         with log.open("w") as output:
             self._process = subprocess.Popen([self._program, *arguments], stdout=output, stderr=output, text=True)
         while not self._answers():
             assert self._process.poll() is None, f"redis-server ended: {log.read_text()}"
+
+    def _security(self) -> dict[str, str | int]:
+        options: dict[str, str | int] = {}
+        if self._password:
+            options["requirepass"] = self._password
+        if self._tls is not None:
+            certificate, key = self._tls.write(Path(self._folder.name))
+            options |= {"tls-port": self.tls_port, "tls-cert-file": str(certificate), "tls-key-file": str(key)}
+            options["tls-auth-clients"] = "no"
+        return options
 
     def freeze(self) -> None:
         """Let it answer nothing, with its connections open (SIGSTOP)."""
@@ -74,7 +91,7 @@ class RedisServer:
     def _answers(self) -> bool:
         with suppress(OSError), socket.create_connection((_HOST, self.port), timeout=1) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            return connection.recv(16).startswith((b"+PONG", b"-NOAUTH"))
         return False
 
 

@@ -122,8 +122,10 @@ def contestants(folder: Path) -> Iterator[Servers]:
         upstream, nginx_id = stack.enter_context(servers.nginx(folder))
         started = {}
         for name in ROWS:
-            running = servers.our_service(
-                upstream, folder, name=name, program=_program(name), variables=_variables(name, folder)
+            running = (
+                servers.unguarded_service(upstream, folder)
+                if name == "unguarded"
+                else servers.our_service(upstream, folder, name=name, variables=_variables(name, folder))
             )
             target, server_id = stack.enter_context(running)
             tls = [str(folder)] if name == "guarded" else []
@@ -134,15 +136,7 @@ def contestants(folder: Path) -> Iterator[Servers]:
         yield Servers(started, nginx_id)
 
 
-def _program(name: str) -> Sequence[str]:
-    if name == "unguarded":
-        return (str(servers.HERE / "unguarded_server.py"), "serve")
-    return ("-m", "monitor_contact_service", "serve")
-
-
 def _variables(name: str, folder: Path) -> Mapping[str, str]:
-    if name == "unguarded":
-        return {}
     decided = {"MONITOR_CONTACT_ACCESS_FILE": f"{name}.toml", "MONITOR_CONTACT_POLICY_FILE": "policy.cedar"}
     encrypted = {
         "MONITOR_CONTACT_TLS_CERT_FILE": "server.crt",

@@ -19,7 +19,9 @@ import servers
 
 # Calls of one measurement: a round lasts about two seconds.
 SINGLE_CALLS = 200
-LOAD_CALLS = {"ours": 640, "threads": 320, "aio": 320}
+LOAD_CALLS = {"path": 640, "ours": 640, "threads": 320, "aio": 320}
+# Who calls one at a time, and which server.
+SINGLE = {"client": "path", "older": "path", "stub": "path", "whole": "ours"}
 WARM_UP_ROUNDS = 2
 # Neighbours cost more than the time they take: they empty the caches. Up to this part of the machine is tolerated.
 QUIET_SHARE = 0.05
@@ -102,8 +104,7 @@ class Contestants(Contest):
     """All running processes.
 
     Args:
-        callers: the one that calls by itself (`boto3`), those of our service (`client`, `older`, `stub`), and one load
-            generator for each server (`ours`, `threads`, `aio`).
+        callers: the one that calls by itself (`boto3`), those of SINGLE, and one load generator for each server.
         server_ids: process id of each server.
         nginx_id: that of the stand-in for Connect.
     """
@@ -115,12 +116,14 @@ class Contestants(Contest):
 
     def measured(self) -> Figures:
         """Measure each contestant once. Times are in microseconds, CPU time per call, rates in calls a second."""
-        figures = {**self._bare(), **self._single("client"), **self._single("older"), **self._single("stub")}
+        figures = self._bare()
+        for name, server in SINGLE.items():
+            figures |= self._single(name, server)
         for server in self._server_ids:
             figures |= self._loaded(server)
         return figures
 
-    def _bare(self) -> Figures:
+    def _bare(self) -> dict[str, float]:
         report = self._callers["boto3"].make(SINGLE_CALLS)
         return {
             "boto3.cpu": report.cpu_seconds / report.calls * 1e6,
@@ -128,10 +131,10 @@ class Contestants(Contest):
             "boto3.rate": report.calls / report.seconds,
         }
 
-    def _single(self, caller: str) -> Figures:
-        before = servers.cpu_seconds(self._server_ids["ours"])
+    def _single(self, caller: str, server: str) -> Figures:
+        before = servers.cpu_seconds(self._server_ids[server])
         report = self._callers[caller].make(SINGLE_CALLS)
-        used = servers.cpu_seconds(self._server_ids["ours"]) - before
+        used = servers.cpu_seconds(self._server_ids[server]) - before
         return {
             f"{caller}.median": report.median_seconds * 1e6,
             f"{caller}.cpu": report.cpu_seconds / report.calls * 1e6,
@@ -155,15 +158,14 @@ def contestants(folder: Path) -> Iterator[Contestants]:
     with ExitStack() as stack:
         upstream, nginx_id = stack.enter_context(servers.nginx(folder))
         started = {
+            "path": stack.enter_context(servers.unguarded_service(upstream, folder)),
             "ours": stack.enter_context(servers.our_service(upstream, folder)),
             "threads": stack.enter_context(servers.boto3_server("threads", upstream, folder)),
             "aio": stack.enter_context(servers.boto3_server("aio", upstream, folder)),
         }
-        wanted = {
-            "boto3": ("boto3", ""),
-            "client": ("client", started["ours"][0]),
-            "older": ("client", started["ours"][0]),
-            "stub": ("stub", started["ours"][0]),
+        wanted = {"boto3": ("boto3", "")}
+        wanted |= {
+            name: ("stub" if name == "stub" else "client", started[server][0]) for name, server in SINGLE.items()
         }
         wanted |= {name: ("load", target) for name, (target, _) in started.items()}
         callers = {

@@ -146,6 +146,14 @@ def our_service(
 
 
 @contextmanager
+def unguarded_service(upstream: str, folder: Path, *, name: str = "unguarded") -> Iterator[tuple[str, int]]:
+    """Run unguarded_server.py in the same way; see there."""
+    program = (str(HERE / "unguarded_server.py"), "serve")
+    with our_service(upstream, folder, name=name, program=program) as running:
+        yield running
+
+
+@contextmanager
 def boto3_server(kind: str, upstream: str, folder: Path, prefix: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
     """Run boto3_server.py, `kind` threads or aio, under `prefix`; yield its target and process id."""
     port = free_port()
