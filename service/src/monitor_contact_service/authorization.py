@@ -115,8 +115,10 @@ class Case:
         return self._first
 
     def _by(self, facts: SupervisorFacts) -> Decision:
-        known = assumed(self._question.supervisor.user_id)
-        known = replace(known, listen_in=facts.listen_in, barge_in=facts.barge_in, restricted=facts.restricted)
+        user_id = self._question.supervisor.user_id
+        known = SupervisorFacts(
+            user_id, listen_in=facts.listen_in, barge_in=facts.barge_in, restricted=facts.restricted
+        )
         if known == self._question.supervisor:
             return self._as_assumed()  # the same question has the same answer
         return self._policies.decide(replace(self._question, supervisor=known), self._capabilities)
@@ -132,8 +134,9 @@ class Case:
         if decision.failed:  # a fault of the policies, or of this service
             level = logging.ERROR
             more["failed"] = decision.failed
-        principal = self._question.principal_id
-        _log.log(level, event, extra=fields(principal=principal, policies=decision.policies, **more))
+        if _log.isEnabledFor(level):
+            principal = self._question.principal_id
+            _log.log(level, event, extra=fields(principal=principal, policies=decision.policies, **more))
 
 
 def assumed(user_id: str) -> SupervisorFacts:

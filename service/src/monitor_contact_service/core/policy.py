@@ -6,7 +6,8 @@ others. Only `Policies.decide` speaks Cedar, so that another engine would change
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -92,8 +93,8 @@ class Policies:
         self._schema = schema
         self._all_ids = tuple(ids)
         self._caller_entities = lru_cache(maxsize=_KNOWN_CALLERS)(self._parse_caller)
-        # 70 µs in a loop, far more in a busy server, each call twice (measured); what raises is not kept.
-        self._decision = lru_cache(maxsize=_KNOWN_QUESTIONS)(self._decide)
+        # 70 µs in a loop, far more in a busy server, each call twice (measured); least recently used first.
+        self._known: OrderedDict[Hashable, Decision] = OrderedDict()
 
     def decide(self, question: Question, capabilities: Iterable[Capability]) -> Decision:
         """Return whether all capabilities are allowed; never if there are none. Raises nothing.
@@ -102,11 +103,24 @@ class Policies:
         failing forbid was to forbid (measured).
         """
         try:
-            return self._decision(self._sight.narrowed(question), tuple(capabilities))
+            return self._remembered(question, tuple(capabilities))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # noqa: BLE001 - a panic of native code is no Exception (PyO3, PanicException)
             return Decision(allowed=False, sha256=self.sha256, failed=(type(error).__name__,))
+
+    def _remembered(self, question: Question, capabilities: tuple[Capability, ...]) -> Decision:
+        key = (self._sight.of(question), capabilities)
+        decision = self._known.get(key)
+        if decision is not None:
+            self._known.move_to_end(key)
+            return decision
+        decision = self._decide(question, capabilities)
+        if not decision.failed:  # what is no request at all says nothing of others that look the same to rules
+            self._known[key] = decision
+            if len(self._known) > _KNOWN_QUESTIONS:
+                self._known.popitem(last=False)
+        return decision
 
     def _decide(self, question: Question, capabilities: tuple[Capability, ...]) -> Decision:
         actions = sorted({action for capability in capabilities for action in _ACTIONS[capability]})

@@ -1,11 +1,12 @@
 """Decides what of a question the rules can see: what none of them sees makes no difference to any decision.
 
-So decisions are remembered without it (`policy`): calls about other contacts, in another minute or with another ticket
+So decisions are remembered by the rest (`policy`): calls about other contacts, in another minute or with another ticket
 have the same answer where no rule asks for these. In doubt a rule sees all.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import fields
+from operator import attrgetter
 from typing import Any, Final
 
 from .question import NAMESPACE, Question
@@ -13,8 +14,8 @@ from .question import NAMESPACE, Question
 # A reference's `type`; in the text it may be written in many ways. `is` has another member: `entity_type`.
 _CONTACT: Final = f"{NAMESPACE}Contact"
 _CONTEXT: Final = {"Var": "context"}
-# What stands in for a value that no rule sees. The other members are in the rules of this package, or few.
-_STAND_INS: Mapping[str, Any] = {"contact_id": "any", "ticket": "", "reason": "", "minute_of_day": 0, "weekday": 1}
+# What differs from call to call. The other members are in the rules of this package, or few.
+_MANY: Final = frozenset({"contact_id", "ticket", "reason", "minute_of_day", "weekday"})
 
 
 class Sight:
@@ -26,27 +27,23 @@ class Sight:
 
     def __init__(self, rules: Iterable[Any]) -> None:
         seen = {name for rule in rules for name in _seen(rule)}
-        self._unseen = {name: stand_in for name, stand_in in _STAND_INS.items() if name not in seen}
+        self._seen = attrgetter(*(field.name for field in fields(Question) if field.name not in _MANY - seen))
 
-    def narrowed(self, question: Question) -> Question:
-        """Return the question with the same value in place of each that no rule sees.
+    def of(self, question: Question) -> Hashable:
+        """Return what questions have in common that no rule tells apart.
 
-        A rule may see whether there is a ticket without seeing which: what is not there stays so. What has the wrong
-        type stays too: that is Cedar's to refuse.
+        A rule may see whether there is a ticket or a reason without seeing which.
         """
-        stand_ins = {
-            name: stand_in for name, stand_in in self._unseen.items() if type(getattr(question, name)) is type(stand_in)
-        }
-        return replace(question, **stand_ins)
+        return self._seen(question), question.ticket is None, question.reason is None
 
 
 def _seen(rule: object) -> Iterator[str]:
-    """Yield the names of the values that a rule sees, of those that have a stand-in."""
+    """Yield the names of the values of _MANY that a rule sees, and perhaps others."""
     nodes = [rule]  # by hand: a rule may be deeper than Python's stack
     while nodes:
         node = nodes.pop()
         if node == _CONTEXT:
-            yield from _STAND_INS  # as a whole
+            yield from _MANY  # as a whole
         elif isinstance(node, list):
             nodes.extend(node)
         elif isinstance(node, dict):
