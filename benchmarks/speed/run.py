@@ -82,7 +82,6 @@ BARS = (
     Bar("the call's path: server CPU per call / bare boto3's", "path.cpu", "boto3.cpu", 0.8),
     Bar("the call's path: end-to-end median / bare boto3's", "client.median", "boto3.median", 1.1),
     Bar("the call's path: throughput / sync gRPC server's over boto3", "path.rate", "threads.rate", 2.5, at_least=True),
-    Bar("the whole service: throughput / the same", "ours.rate", "threads.rate", 2.5, at_least=True),
 )
 
 

@@ -1,4 +1,4 @@
-"""The service without what decides who may listen: what `cost.py` compares the whole service with.
+"""The service without what decides who may listen: the call's path that `cost.py` and `run.py` compare it with.
 
 Usage: unguarded_server.py serve; configured like the service, and composed by the same code. Of its steps four do
 nothing: nobody is asked who calls, everything is permitted, Connect is not asked about the supervisor, nothing is
