@@ -59,7 +59,7 @@ _DEFAULTS = {
     "supervisor_rate_per_minute": 0,
     "traces": "off",
     "log_level": "info",
-    "log_format": "json",
+    "log_format": "auto",
     "settings_file": "",
 }
 _PASSWORD = "p4ssw0rd"

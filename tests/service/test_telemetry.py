@@ -152,10 +152,22 @@ def test_values_that_json_does_not_know_are_written_as_text() -> None:
 
 
 @pytest.mark.usefixtures("loggers")
-@pytest.mark.parametrize(("log_format", "opening"), [("json", '{"ts": '), ("text", "20")])
-def test_the_chosen_format_and_level_reach_the_stream(log_format: Literal["json", "text"], opening: str) -> None:
-    """Own events from the level on, foreign ones from warnings on."""
-    stream = io.StringIO()
+@pytest.mark.parametrize(
+    ("log_format", "terminal", "opening"),
+    [
+        ("json", True, '{"ts": '),
+        ("text", False, "20"),
+        ("auto", True, "20"),
+        ("auto", False, '{"ts": '),
+    ],
+)
+def test_the_chosen_format_and_level_reach_the_stream(
+    log_format: Literal["auto", "json", "text"],
+    terminal: bool,  # noqa: FBT001 - a table's column
+    opening: str,
+) -> None:
+    """Own events from the level on, foreign ones from warnings on; for people where people read."""
+    stream = _Terminal() if terminal else io.StringIO()
     configure_logging("info", log_format, stream)
     own, foreign = logging.getLogger(_LOGGER), logging.getLogger("botocore.tests")
     own.debug("own debug")
@@ -168,6 +180,13 @@ def test_the_chosen_format_and_level_reach_the_stream(log_format: Literal["json"
     assert "own info" in lines[0]
     assert "42" in lines[0]
     assert "foreign warning" in lines[1]
+
+
+class _Terminal(io.StringIO):
+    """Where people read."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 class _BrokenStream(io.StringIO):

@@ -178,7 +178,10 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="least level that is logged"
     )
-    log_format: Literal["json", "text"] = Field(default="json", description="json: one object a line; text: for people")
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="json: one object a line; text: for people; auto: text on a terminal, otherwise json",
+    )
     settings_file: str = Field(
         default="",
         description="a file of lines NAME=value with any of these variables; the environment wins. SIGHUP reads it "

@@ -40,13 +40,17 @@ def fields(**values: object) -> Mapping[str, Mapping[str, object]]:
     return {"fields": values}
 
 
-def configure_logging(level: str, log_format: Literal["json", "text"], stream: TextIO = sys.stderr) -> None:
-    """Send everything from `level` on to `stream`. Foreign libraries speak from warnings on."""
+def configure_logging(level: str, log_format: Literal["auto", "json", "text"], stream: TextIO = sys.stderr) -> None:
+    """Send everything from `level` on to `stream`. Foreign libraries speak from warnings on.
+
+    With "auto" whoever reads decides: text on a terminal, otherwise JSON.
+    """
+    is_text = stream.isatty() if log_format == "auto" else log_format == "text"
     # What no formatter here prints is not looked up, callers' lines included: logging's documentation, "Optimization".
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001 - as documented there
     handler = LineHandler(stream)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("monitor_contact_service").setLevel(level.upper())
     logging.getLogger(_GRPC_LOGGER).addFilter(_prints_no_metadata)
