@@ -130,5 +130,5 @@ class Readiness:
         """Say whether one of the needs is met now."""
         if self._met[need] is not met:
             self._met[need] = met
-            _log.info("need", extra=fields(need=need, met=met))
+            _log.info("readiness", extra=fields(need=need, met=met))
         self._health.set_ready(all(self._met.values()))
