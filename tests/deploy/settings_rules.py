@@ -47,8 +47,9 @@ def drain(installation: Manifests) -> Iterator[str]:
         yield f"{leaving:g} s of preStop and drain are not more than {needed:g} s"
     whole = leaving + settings.stop_grace_seconds + _OWN_TASKS_SECONDS + _FLUSH_SECONDS
     grace = installation.pod["terminationGracePeriodSeconds"]
-    if settings.termination_grace_seconds != grace:
-        yield f"the service is told {settings.termination_grace_seconds:g} s of grace, the pod has {grace} s"
+    left = grace - installation.pre_stop_seconds
+    if settings.termination_grace_seconds != left:
+        yield f"the service is told {settings.termination_grace_seconds:g} s of grace, it has {left} s after SIGTERM"
     if not whole < grace < _SPOT_NOTICE_SECONDS:
         yield f"the grace period of {grace} s must be above {whole:g} s and below {_SPOT_NOTICE_SECONDS} s"
 
