@@ -7,19 +7,21 @@ ends (`make demo`), or prints how to call and stays until Ctrl-C (`make run`).
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from threading import Thread
+from typing import Any
 
 from monitor_contact_client import Capability, MonitorContactClient, MonitorContactError
 
@@ -32,6 +34,7 @@ SUE, SAM, LEE, NORA, OSCAR, UNA = (f"30000000-0000-4000-8000-{number:012x}" for 
 ONE_ACTION = "sue-listens-1"
 LISTEN, LISTEN_AND_BARGE = (Capability.SILENT_MONITOR,), (Capability.SILENT_MONITOR, Capability.BARGE)
 START_SECONDS = 30.0
+_NO_PROXY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 Json = Mapping[str, Any]
 
@@ -61,8 +64,8 @@ class Outcome:
 
 
 SCENES = (
-    Scene("Supervisor sue may listen to a call, and may barge in", CALL, SUE, capabilities=LISTEN_AND_BARGE,
-          client_token=ONE_ACTION),
+    Scene("Supervisor sue may listen to a call, and may barge in: her permissions are read once, then remembered", CALL,
+          SUE, capabilities=LISTEN_AND_BARGE, client_token=ONE_ACTION),
     Scene("The same once more with the same client_token: the same session, answered from memory", CALL, SUE,
           capabilities=LISTEN_AND_BARGE, client_token=ONE_ACTION),
     Scene("Eight at the same moment; Connect allows 2 a second, so the service spreads them: none is throttled", CALL,
@@ -92,14 +95,25 @@ def main() -> int:
     """Run the demonstration, or stay."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--stay", action="store_true", help="leave simulator and service running until Ctrl-C")
-    stay = parser.parse_args().stay
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the child processes are stopped then too
-    ports = ("127.0.0.1:4570", "127.0.0.1:50051") if stay else ("127.0.0.1:0", "127.0.0.1:0")
+    parser.add_argument("--connect", metavar="HOST:PORT", help="of the simulator (default: a free port, --stay: 4570)")
+    parser.add_argument("--listen", metavar="HOST:PORT", help="of the service (default: a free port, --stay: 50051)")
+    chosen = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # so that the child processes are stopped then too
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
+    connect = chosen.connect or f"127.0.0.1:{4570 if chosen.stay else 0}"
+    listen = chosen.listen or f"127.0.0.1:{50051 if chosen.stay else 0}"
     with TemporaryDirectory(prefix="monitor-contact-demo-") as folder:
         audit = Path(folder) / "audit.jsonl"
-        with _simulator(ports[0]) as aws, _service(ports[1], aws, audit, quiet=not stay) as target:
-            if stay:
-                return _stay(target, aws, audit)
+        with (
+            _simulator(connect) as (simulator, aws),
+            _service(listen, aws, audit, echo=chosen.stay) as (service, target),
+        ):
+            if chosen.stay:
+                with suppress(KeyboardInterrupt):
+                    _invite(target, aws["AWS_ENDPOINT_URL_CONNECT"], audit)
+                    _stay(simulator, service)
+                return 0
             _play(target, aws["AWS_ENDPOINT_URL_CONNECT"])
         _show_audit(audit)
     _say("Leave it running and call it yourself: make run")
@@ -121,7 +135,7 @@ def _show_audit(audit: Path) -> None:
     told = ", ".join(f"{count} {stage}" for stage, count in sorted(stages.items()))
     _say(f"\nEach call was written down before and after: {told}. monitor-contact audit verify says:")
     command = [sys.executable, "-m", "monitor_contact_service", "audit", "verify", str(audit)]
-    _say(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    _say(subprocess.run(command, env=_environment({}), capture_output=True, text=True, check=True).stdout)
 
 
 def _perform(number: int, scene: Scene, client: MonitorContactClient, connect: str) -> int:
@@ -179,95 +193,159 @@ def _refusal(error: MonitorContactError) -> list[str]:
     return [*lines, f"in Python: {type(error).__name__}, of the family {family}{wait}"]
 
 
-def _stay(target: str, aws: Mapping[str, str], audit: Path) -> int:
+def _invite(target: str, connect: str, audit: Path) -> None:
+    """Print what can be pasted into another shell, unindented, because Python's lines are refused otherwise."""
+    # Every paste shall start monitoring: by Connect's own limits sue would listen to one call at a time.
+    _control(connect, "PUT", "switches", {"hard_limits": False})
     request = json.dumps({"instance_id": INSTANCE, "contact_id": CALL, "user_id": SUE})
     _say(
-        f"""The service runs at {target}, a simulated Amazon Connect behind it at {aws["AWS_ENDPOINT_URL_CONNECT"]}.
-Below this text you see the service's log. Paste one of these into another shell; Ctrl-C ends both.
+        f"""\
+The service runs at {target}, a simulated Amazon Connect behind it at {connect}.
+Below this text you see the service's log. Paste any of these into another shell in this folder; Ctrl-C ends both.
 
-With this project's own command:
-  .venv/bin/monitor-contact call --instance-id {INSTANCE} --contact-id {CALL} --user-id {SUE}
+# With this project's own command:
+.venv/bin/monitor-contact call --target {target} --instance-id {INSTANCE} --contact-id {CALL} --user-id {SUE}
+.venv/bin/monitor-contact health {target}
 
-With grpcurl:
-  grpcurl -plaintext {target} describe monitor_contact.v1.MonitorContactService
-  grpcurl -plaintext -d '{request}' \\
-    {target} monitor_contact.v1.MonitorContactService/MonitorContact
+# With grpcurl:
+grpcurl -plaintext {target} describe monitor_contact.v1.MonitorContactService
+grpcurl -plaintext -d '{request}' \\
+  {target} monitor_contact.v1.MonitorContactService/MonitorContact
 
-With Python (.venv/bin/python):
-  from monitor_contact_client import MonitorContactClient
-  with MonitorContactClient("{target}") as client:
-      print(client.monitor_contact(instance_id="{INSTANCE}",
-                                   contact_id="{CALL}",
-                                   user_id="{SUE}"))
+# With Python, in .venv/bin/python:
+from monitor_contact_client import MonitorContactClient
+with MonitorContactClient("{target}") as client:
+    print(client.monitor_contact(
+        instance_id="{INSTANCE}",
+        contact_id="{CALL}",
+        user_id="{SUE}",
+    ))
 
-What was recorded:
-  tail -f {audit}
+# What was recorded; the end of the file is room for more, filled with NUL:
+tr -d '\\0' < {audit}
+.venv/bin/monitor-contact audit verify {audit}
 """
     )
-    try:
-        while True:
-            time.sleep(3600)
-    except KeyboardInterrupt:
-        return 0
+
+
+def _stay(*children: "_Child") -> None:
+    """Do nothing until Ctrl-C; a child that ends by itself ends this process too."""
+    while True:
+        for child in children:
+            if child.has_ended:
+                child.give_up()
+        time.sleep(0.2)
+
+
+class _Child:
+    """One of the project's commands in a process of its own, read from all the time: a full pipe would stop it."""
+
+    def __init__(self, arguments: Sequence[str], process: subprocess.Popen[str], *, echo: bool) -> None:
+        self._name = f"monitor-contact {arguments[0]}"
+        self._process = process
+        self._stream: Iterable[str] = process.stdout or process.stderr or ()
+        self._echo = echo
+        self._last: deque[str] = deque(maxlen=20)
+        self._reader = Thread(target=lambda: deque(self._read(), maxlen=0), daemon=True)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process.poll() is not None
+
+    def starting(self) -> Iterator[str]:
+        """Yield its lines for as long as the caller wants to see them; if it ends instead, give up."""
+        yield from self._read()
+        self.give_up()
+
+    def started(self) -> None:
+        """Go on reading, unseen by anybody unless `echo`."""
+        self._reader.start()
+
+    def give_up(self) -> None:
+        """End this process with a sentence, and with what the child said last unless that was seen already."""
+        exit_code = self._process.wait()
+        if self._reader.ident is not None:
+            self._reader.join()
+        said = "" if self._echo else "".join(f"\n  {line}" for line in self._last)
+        sys.exit(f"{self._name} ended by itself, with exit code {exit_code}{said and '; it said last:'}{said}")
+
+    def stop(self) -> None:
+        """End the process and wait for its end."""
+        self._process.terminate()
+        self._process.wait()
+
+    def _read(self) -> Iterator[str]:
+        for line in self._stream:
+            self._last.append(line.rstrip())
+            if self._echo:
+                with suppress(OSError):  # a closed terminal
+                    sys.stderr.write(line)
+                    sys.stderr.flush()
+            yield line.rstrip()
 
 
 @contextmanager
-def _simulator(listen: str) -> Iterator[Mapping[str, str]]:
-    """Yield the environment that points an AWS client at a running simulator."""
-    with _process(["simulate", "--listen", listen], os.environ, stderr=subprocess.DEVNULL) as process:
+def _simulator(listen: str) -> Iterator[tuple[_Child, Mapping[str, str]]]:
+    """Yield a running simulator, and the environment that points an AWS client at it."""
+    arguments = ["simulate", "--listen", listen]
+    with _child(arguments, {}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as simulator:
         aws: dict[str, str] = {}
-        for line in _lines(process.stdout, process):
+        for line in simulator.starting():
             if line.startswith("export "):
                 name, _, value = line.removeprefix("export ").partition("=")
                 aws[name] = value
             if "AWS_SECRET_ACCESS_KEY" in aws:
                 break
-        yield aws
+        simulator.started()
+        yield simulator, aws
 
 
 @contextmanager
-def _service(listen: str, aws: Mapping[str, str], audit: Path, *, quiet: bool) -> Iterator[str]:
-    """Yield the target of a running service once it is ready for calls."""
+def _service(listen: str, aws: Mapping[str, str], audit: Path, *, echo: bool) -> Iterator[tuple[_Child, str]]:
+    """Yield a service, and its target, once it is ready for calls."""
     environment = {
-        **os.environ,
         **aws,
         "MONITOR_CONTACT_LISTEN": listen,
         "MONITOR_CONTACT_AUDIT": str(audit),
         "MONITOR_CONTACT_DRAIN_SECONDS": "0",
-        "MONITOR_CONTACT_LOG_FORMAT": "json" if quiet else "text",
+        "MONITOR_CONTACT_LOG_FORMAT": "text",
     }
-    if not quiet:
-        with _process(["serve"], environment):
-            yield listen
-        return
-    with _process(["serve"], environment, stderr=subprocess.PIPE) as process:
+    # Its stdout has a copy of each checkpoint, for those who ship logs.
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with _child(["serve"], environment, echo=echo, **streams) as service:
         target = ""
-        for line in _lines(process.stderr, process):
-            entry = json.loads(line)
-            target = entry.get("address", target)
-            if "readiness" in entry.get("names", ()) and entry["status"] == "SERVING":
+        for line in service.starting():
+            if listening := re.search(r" listening address=(\S+) ", line):
+                target = listening[1]
+            # Its own word: at the same address another service could answer for it.
+            if re.search(r" health names=.*'readiness'.* status=SERVING", line):
                 break
-        yield target
+        service.started()
+        yield service, target
 
 
 @contextmanager
-def _process(
-    arguments: Sequence[str], environment: Mapping[str, str], *, stderr: int | None = None
-) -> Iterator[subprocess.Popen[str]]:
+def _child(
+    arguments: Sequence[str], environment: Mapping[str, str], *, stdout: int, stderr: int, echo: bool = False
+) -> Iterator[_Child]:
     command = [sys.executable, "-m", "monitor_contact_service", *arguments]
-    process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=stderr, text=True)
+    process = subprocess.Popen(command, env=_environment(environment), stdout=stdout, stderr=stderr, text=True)
+    child = _Child(arguments, process, echo=echo)
     try:
-        yield process
+        yield child
     finally:
-        process.terminate()
-        process.communicate()
+        child.stop()
 
 
-def _lines(stream: IO[str] | None, process: subprocess.Popen[str]) -> Iterator[str]:
-    """Yield the lines of a starting process; a process that ends instead ends this one too."""
-    for line in stream or ():
-        yield line.strip()
-    sys.exit(f"{process.args!r} ended with exit code {process.wait()}")
+def _environment(own: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of a child: the demonstration is the same whatever this machine is set up for."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.upper().startswith(("MONITOR_CONTACT_", "AWS_")) and not name.lower().endswith("_proxy")
+    }
+    return {**inherited, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, **own}
 
 
 def _attempts(connect: str) -> int:
@@ -278,7 +356,7 @@ def _attempts(connect: str) -> int:
 def _control(connect: str, method: str, path: str, document: object = None) -> Json:
     body = None if document is None else json.dumps(document).encode()
     request = urllib.request.Request(f"{connect}/_simulator/{path}", body, method=method)  # noqa: S310 - our own http URL
-    with urllib.request.urlopen(request, timeout=START_SECONDS) as response:  # noqa: S310 - same
+    with _NO_PROXY.open(request, timeout=START_SECONDS) as response:
         answer: Json = json.load(response)
     return answer
 

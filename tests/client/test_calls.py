@@ -1,11 +1,12 @@
 """One call: what is sent, what comes back, tokens, deadlines, cancellation, closing."""
 
 import asyncio
+import re
 import threading
 import time
 import uuid
 from functools import partial
-from typing import Literal, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, TypedDict, Unpack
 
 import grpc
 import grpc_testing  # type: ignore[import-untyped]
@@ -109,9 +110,9 @@ async def test_silent_server_ends_at_the_deadline_with_the_token(kind: Kind) -> 
     assert caught.value.reason is None
 
 
-@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("seconds", [0, 0.0, -1.0, float("nan"), float("inf"), 1_000_000.1, 1e300, 10**400])
 async def test_impossible_timeouts_are_refused_before_anything_is_sent(kind: Kind, seconds: float) -> None:
-    """A timeout is a positive, finite number of seconds, for the client and for the call."""
+    """A timeout is a positive number of seconds that gRPC can count, for the client and for the call."""
     with pytest.raises(ValueError, match="timeout_seconds"):
         twin(kind, "127.0.0.1:1", timeout_seconds=seconds)
     async with connected(kind, "127.0.0.1:1") as client:
@@ -132,6 +133,84 @@ async def test_request_over_16_kib_is_typed_and_never_sent(kind: Kind) -> None:
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.client_token == fits + "x"
     assert [len(seen.request.SerializeToString()) for seen in server.seen] == [16_384]
+
+
+async def test_the_longest_timeout_is_one_that_grpc_keeps(kind: Kind) -> None:
+    """With 1,000,000 s a call is answered; from some more on gRPC would end it at once."""
+    with serving() as server:
+        async with connected(kind, server.target, timeout_seconds=1_000_000) as client:
+            await client.call()
+    assert len(server.seen) == 1
+
+
+async def test_metadata_of_more_than_the_service_accepts_is_typed_and_never_sent(kind: Kind) -> None:
+    """One byte over 7 KiB is refused here; at the limit it goes out, with the bearer token counted."""
+    token = "t" * (1_000 - len("authorizationBearer ") - 32)
+    fits = "v" * (7_168 - 1_000 - len("x-a") - 32)
+    with serving() as server:
+        async with connected(kind, server.target, bearer_token=token) as client:
+            await client.call(metadata=[("x-a", fits)])
+            with pytest.raises(RequestTooLarge, match="7169 bytes, the service accepts 7168") as caught:
+                await client.call(metadata=[("x-a", fits + "v")], client_token="mine")
+    assert caught.value.client_token == "mine"
+    assert len(server.seen) == 1
+
+
+class _Wrong(NamedTuple):
+    """Arguments that the types forbid, the error, and how it begins."""
+
+    arguments: dict[str, Any]
+    error: type[Exception]
+    message: str
+
+
+_WRONG = [
+    _Wrong({"user_id": uuid.UUID(int=1)}, TypeError, "user_id must be a str, not UUID"),
+    _Wrong({"contact_id": 3}, TypeError, "contact_id must be a str, not int"),
+    _Wrong({"instance_id": None}, TypeError, "instance_id must be a str, not NoneType"),
+    _Wrong({"instance_id": b"i"}, TypeError, "instance_id must be a str, not bytes"),
+    _Wrong({"client_token": uuid.UUID(int=1)}, TypeError, "client_token must be a str, not UUID"),
+    _Wrong({"client_token": b""}, TypeError, "client_token must be a str, not bytes"),
+    _Wrong({"user_id": "\ud800"}, ValueError, "user_id must be text that UTF-8 can carry"),
+    _Wrong({"client_token": "\ud800"}, ValueError, "client_token must be text that UTF-8 can carry"),
+    _Wrong(
+        {"capabilities": Capability.BARGE}, TypeError, "capabilities takes members of Capability in a list, not <Cap"
+    ),
+    _Wrong({"capabilities": None}, TypeError, "capabilities takes members of Capability in a list, not None"),
+    _Wrong(
+        {"metadata": {"traceparent": "geheim"}}, TypeError, "metadata must be pairs such as [('traceparent', '…')], not"
+    ),
+    _Wrong({"metadata": None}, TypeError, "metadata must be pairs such as "),
+    _Wrong({"metadata": "geheim"}, TypeError, "metadata[0] must be a pair of a str and a str or bytes"),
+    _Wrong({"metadata": ["ab"]}, TypeError, "metadata[0] must be a pair"),
+    _Wrong({"metadata": [("x-a", "b"), ("geheim",)]}, TypeError, "metadata[1] must be a pair"),
+    _Wrong({"metadata": [("x-a", 5)]}, TypeError, "metadata[0] must be a pair"),
+    _Wrong({"metadata": [(5, "geheim")]}, TypeError, "metadata[0] must be a pair"),
+    _Wrong({"timeout_seconds": "5"}, TypeError, "timeout_seconds must be a number of seconds, not str"),
+    _Wrong({"reason": 5}, TypeError, "reason must be a str, not int"),
+    _Wrong({"ticket": b""}, TypeError, "ticket must be a str, not bytes"),
+    _Wrong({"end_user_token": b"geheim"}, TypeError, "end_user_token must be a str, not bytes"),
+]
+
+
+@pytest.mark.parametrize("client", ["blocking", "asyncio", "blocking fake", "asyncio fake"])
+@pytest.mark.parametrize("wrong", _WRONG, ids=lambda wrong: wrong.message)
+async def test_a_wrong_argument_is_named_before_anything_is_sent(client: str, wrong: _Wrong) -> None:
+    """With what would be right and without its value; the fakes refuse it as the clients do."""
+    arguments = {"instance_id": "i", "contact_id": "c", "user_id": "u", **wrong.arguments}
+
+    async def called() -> None:
+        if client.startswith("blocking"):
+            blocking = FakeMonitorContactClient() if "fake" in client else MonitorContactClient("127.0.0.1:1")
+            blocking.monitor_contact(**arguments)
+        else:
+            asynchronous = AsyncFakeMonitorContactClient() if "fake" in client else AsyncMonitorContactClient("[::1]:1")
+            async with asynchronous as opened:
+                await opened.monitor_contact(**arguments)
+
+    with pytest.raises(wrong.error, match=f"^{re.escape(wrong.message)}") as caught:
+        await called()
+    assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize("wrong", ["BARGE", ["MONITOR_CAPABILITY_BARGE"], [0], [3], [None]])

@@ -3,27 +3,28 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2
 from monitor_contact_client import MonitorContactClient, ServiceUnavailable, TlsOptions
-from monitor_contact_client._channel import SERVICE_CONFIG, is_loopback, resolvable
+from monitor_contact_client._channel import SERVICE_CONFIG
+from monitor_contact_client._target import is_loopback, resolvable
 
 from client.scripted_server import SERVICE, serving
-from client.twins import Kind, connected, twin
+from client.twins import ClientOptions, Kind, connected, twin
 
 LOOPBACK = [
     "localhost:50051",
-    "localhost",
     "127.0.0.1:50051",
     "127.8.9.10:1",
     "[::1]:50051",
-    "::1",
     "dns:///localhost:50051",
     "dns:localhost:50051",
     "ipv4:127.0.0.1:1,127.0.0.2:1",
@@ -43,7 +44,8 @@ ELSEWHERE = [
     "127.1:50051",
     "vsock:2:1",
     "xds:///service",
-    "localhost@evil.example:1",
+    "under_score:1",
+    "[fe80::1%eth0]:65535",
 ]
 
 
@@ -84,11 +86,72 @@ def test_contradicting_options_are_refused(kind: Kind) -> None:
         twin(kind, "localhost:1", tls=TlsOptions(root_certificates="/nowhere/ca.pem"))
 
 
-@pytest.mark.parametrize("target", ["", " ", "host name:1", "host\n:1"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        " ",
+        "host name:1",
+        "host\n:1",
+        "dns:///host name:1",
+        "localhost",
+        "::1",
+        "::1:50051",
+        ":50051",
+        "localhost:",
+        "localhost:0",
+        "127.0.0.1:99999",
+        "127.0.0.1:http",
+        "127.0.0.1:-1",
+        "[127.0.0.1]x:1",
+        "[::g]:1",
+        "[::1::]:1",
+        "http://localhost:50051",
+        "localhost@evil.example:1",
+        "host/path:1",
+        "\ud800:1",
+    ],
+)
 def test_impossible_targets_are_refused(kind: Kind, target: str) -> None:
-    """Said at once, not at the first call."""
-    with pytest.raises(ValueError, match="target must be host:port"):
+    """Said at once: gRPC takes a port modulo 65536, 443 where there is none, and any text for a host."""
+    with pytest.raises(ValueError, match=r"^target must be host:port without http://, port 1 to 65535, for example"):
         twin(kind, target, insecure=True)
+
+
+@pytest.mark.parametrize("target", [None, 5, b"localhost:50051"])
+def test_a_target_is_text(kind: Kind, target: Any) -> None:
+    """The error names the parameter and the type that came."""
+    with pytest.raises(TypeError, match=rf"^target must be host:port .*, not {type(target).__name__}$"):
+        twin(kind, target)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"bearer_token": 5}, TypeError, "bearer_token must be a str or a callable that returns one, not int"),
+        ({"tls": "ca.pem"}, TypeError, "tls must be TlsOptions"),
+        ({"user_agent": 5}, TypeError, "user_agent must be a str, not int"),
+        ({"timeout_seconds": "5"}, TypeError, "timeout_seconds must be a number of seconds, not str"),
+        ({"tls": TlsOptions(root_certificates=b"junk")}, ValueError, "root_certificates must be PEM text with a line "),
+        (
+            {"tls": TlsOptions(root_certificates=Path(__file__).with_name("twins.py"))},
+            ValueError,
+            "root_certificates must be PEM text with a ",
+        ),
+        ({"tls": TlsOptions(root_certificates=5)}, TypeError, "root_certificates must be PEM text as bytes or the "),  # type: ignore[arg-type]
+        (
+            {"tls": TlsOptions(client_certificate=b"", client_key=b"-----BEGIN CERTIFICATE-----")},
+            ValueError,
+            "client_key must be PEM text with a line -----BEGIN PRIVATE KEY-----",
+        ),
+    ],
+)
+def test_a_wrong_option_is_named_at_once(
+    kind: Kind, options: ClientOptions, error: type[Exception], message: str
+) -> None:
+    """Not by gRPC at the first call, and not by an error that names no parameter."""
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        twin(kind, "localhost:1", **options)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +245,14 @@ async def test_unsendable_bearer_token_is_refused_without_showing_it(kind: Kind,
     async with connected(kind, "127.0.0.1:1", bearer_token=lambda: token) as client:
         with pytest.raises(ValueError, match="the bearer token is empty or has"):
             await client.call()
+
+
+async def test_what_is_no_token_is_refused_without_showing_it(kind: Kind) -> None:
+    """A callable that forgot to return, or returns bytes: named, and never `Bearer None`."""
+    for wrong in (None, b"geheim"):
+        async with connected(kind, "127.0.0.1:1", bearer_token=lambda: wrong) as client:  # type: ignore[arg-type] # noqa: B023 - called in this turn
+            with pytest.raises(TypeError, match=r"^bearer_token must return a str, not (NoneType|bytes)$"):
+                await client.call()
 
 
 async def test_authorization_cannot_come_in_by_metadata(kind: Kind) -> None:

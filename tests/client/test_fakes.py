@@ -87,6 +87,8 @@ def test_fake_refuses_what_a_client_refuses(kind: Kind) -> None:
         fake.call(capabilities=["BARGE"])  # type: ignore[list-item]
     with pytest.raises(RequestTooLarge):
         fake.call(client_token="x" * 20_000)
+    with pytest.raises(RequestTooLarge):
+        fake.call(metadata=[("x-a", "v" * 8_000)])
     with pytest.raises(ValueError, match="timeout_seconds"):
         fake.call(timeout_seconds=0)
     with pytest.raises(ValueError, match="metadata key"):

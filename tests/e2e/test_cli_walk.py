@@ -1,13 +1,16 @@
 """The README's path as a newcomer walks it: simulate, serve, call; the answers as JSON, the exit codes by outcome."""
 
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
 import harness
 import pytest
-from e2e.processes import ServiceProcess, SimulatorProcess, free_port, run, serve, simulate
+from e2e.processes import COMMAND, ServiceProcess, SimulatorProcess, free_port, run, serve, simulate
+from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact_service.reasons import TABLE
 from monitor_contact_service.simulator import default_world
 
@@ -138,6 +141,77 @@ async def test_wrong_usage_exits_with_2() -> None:
         ended = await run(*arguments)
         assert ended.exit_code == 2, arguments
         assert "usage: monitor-contact" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        *((f"--timeout={seconds}", "--timeout: must be a number of") for seconds in ("inf", "nan", "0", "-1", "1e300")),
+        *(
+            (f"--target={target}", f"--target {target}: must be host:port or [ipv6]:port")
+            for target in (
+                *("", ":50051", "localhost", "127.0.0.1:99999", "127.0.0.1:0", "::1:50051"),
+                *("http://localhost:50051", "a b:1", "user@host:1"),
+            )
+        ),
+        *(
+            (f"--{name}=\udcff\udcfe".encode("utf-8", "surrogateescape"), f"--{name}: must be UTF-8 text")
+            for name in ("target", "instance-id", "contact-id", "user-id", "client-token")
+        ),
+        ("--ticket=\udcff".encode("utf-8", "surrogateescape"), "--ticket: must have only printable ASCII"),
+    ],
+)
+async def test_what_cannot_be_sent_is_wrong_usage(option: str | bytes, problem: str) -> None:
+    """Exit 2 with the option and what would be right; nothing is called, no traceback."""
+    ended = await run("call", *(f"--{name}={value}" for name, value in VALID.items()), os.fsdecode(option))
+    assert (ended.exit_code, ended.out) == (2, "")
+    assert ended.err.startswith(f"monitor-contact: {problem}"), ended.err
+
+
+async def test_targets_in_grpcs_own_form_are_grpcs_matter() -> None:
+    """They are called, and here nobody answers."""
+    for target in (f"dns:///127.0.0.1:{free_port()}", f"ipv4:127.0.0.1:{free_port()}", f"[::1]:{free_port()}"):
+        ended = await run("call", *(f"--{name}={value}" for name, value in VALID.items()), f"--target={target}")
+        assert (ended.exit_code, json.loads(ended.out)["code"]) == (1, "UNAVAILABLE"), target
+
+
+async def test_what_is_too_large_is_to_be_changed(shell: Shell, tmp_path: Path) -> None:
+    """GRPC's own refusal names no reason; found before, it is the request's fault. One byte less is the service's."""
+    fixed = MonitorContactRequest(**{name.replace("-", "_"): value for name, value in VALID.items()}).ByteSize()
+    fits = "t" * (16_384 - fixed - 3)  # 3: tag and length of the token's field
+    judged = await shell.call(f"--client-token={fits}")
+    assert judged.answer["reason"] == "VALIDATION_FAILED"
+    large = await shell.call(f"--client-token={fits}t")
+    assert (large.exit_code, large.answer["code"]) == (3, "RESOURCE_EXHAUSTED")
+    assert large.answer["message"] == "the request has 16385 bytes, the service accepts 16384"
+    token = tmp_path / "token"
+    token.write_text("t" * (7_168 - 32 - len("authorizationBearer ")))
+    assert (await shell.call(f"--token-file={token}")).answer["reason"] == "UNAUTHENTICATED"
+    token.write_text(token.read_text() + "t")
+    large = await shell.call(f"--token-file={token}")
+    assert (large.exit_code, large.answer["message"]) == (
+        3,
+        "reason, ticket and tokens have 7169 bytes, the service accepts 7168",
+    )
+
+
+async def test_an_answer_that_cannot_be_written_is_told(shell: Shell) -> None:
+    """Monitoring has started: an exit code of its own, and the answer on stderr. With stdout closed nothing starts."""
+    command = [str(COMMAND), "call", f"--target={shell.service.target}"]
+    command += [f"--{name}={value}" for name, value in VALID.items()]
+    for redirection, exit_code, said in (
+        (">&-", 2, "monitor-contact: stdout is closed"),
+        (
+            ">/dev/full",
+            8,
+            "monitor-contact: the answer could not be written to stdout (No space left on device); it is {",
+        ),
+    ):
+        ended = await run("-c", f'exec "$@" {redirection}', "sh", *command, program="/bin/sh")
+        assert ended.exit_code == exit_code, ended.err
+        assert ended.err.startswith(said)
+        assert ended.err.count("\n") == 0, "one line, without a traceback"
+        assert await shell.simulator.calls() == (exit_code == 8)
 
 
 async def test_check_config_prints_what_serve_would_use() -> None:

@@ -97,6 +97,15 @@ async def test_where_nobody_listens_is_unreachable(capsys: pytest.CaptureFixture
     assert err.count("\n") == 1
 
 
+async def test_who_asks_a_service_without_a_health_port_is_led_to_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    """127.0.0.2 has no such port: the setting that opens it, and the command that works beside a default service."""
+    assert await _ask("127.0.0.2:8081") == EXIT_FAILED
+    err = capsys.readouterr().err
+    assert "MONITOR_CONTACT_HEALTH_LISTEN" in err
+    assert err.endswith(": monitor-contact health 127.0.0.1:50051\n")
+    assert err.count("\n") == 1
+
+
 async def test_a_proxy_for_http_is_not_asked(
     known: Health, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ from .support import Caller, Wire, monitor_body, sign
 
 async def test_faults_are_set_and_cleared(caller: Caller) -> None:
     """A new list replaces the old one; the state tells how often each has struck."""
-    await caller.control("PUT", "faults", b'[{"action": "error"}]')
+    await caller.control("PUT", "faults", b'[{"action": "error", "status": 500}]')
     state = await caller.control("PUT", "faults", b'{"action": "error", "status": 503, "after": 1}')
     assert state.document["faults"] == [{"action": "error", "api": "MonitorContact", "met": 0, "struck": 0}]
     assert [(await caller.monitor()).status for _ in range(2)] == [200, 503]
@@ -110,7 +110,12 @@ async def test_reset_goes_back_to_the_start(caller: Caller) -> None:
         ("quota", b'{"rate": 1}', "a quota has two numbers, e.g. "),
         ("quota", b'{"rate": true, "burst": 1}', "a quota has two numbers, e.g. "),
         ("quota", b'{"rate": -1, "burst": 1}', "a quota cannot be negative"),
-        ("quota", b'{"rate": NaN, "burst": 1}', "a quota cannot be negative"),
+        ("quota", b'{"rate": NaN, "burst": 1}', "a number must be finite and below 1.8e308, not NaN"),
+        ("quota", b'{"rate": 1e400, "burst": 1}', "a number must be finite and below 1.8e308, not 1e400"),
+        ("quota", b'{"rate": 1' + b"0" * 400 + b', "burst": 1}', "a number must be finite and below 1.8e308, not 1000"),
+        ("switches", b'{"latency_seconds": Infinity}', "a number must be finite and below 1.8e308, not Infinity"),
+        ("faults", b'{"action": "delay", "delay_seconds": 1e400}', "a number must be finite and below 1.8e308, not 1e"),
+        ("faults", b"{}", "faults must be a list of objects, each with an action, e.g. "),
         ("quota", b'{"api": "Monitor", "rate": 1, "burst": 1}', "no API is called 'Monitor'; there are MonitorContact"),
         ("quota", b'{"api": [], "rate": 1, "burst": 1}', "no API is called []"),
         ("switches", b'{"hard_limit": false}', "no switch is called 'hard_limit'; there are "),

@@ -25,7 +25,7 @@ def _no_limits(sim: Simulator) -> None:
 
 async def test_a_fault_strikes_for_ever_until_cleared(sim: Simulator, caller: Caller) -> None:
     """Without `times` every call is struck."""
-    sim.inject(Fault("error"))
+    sim.inject(Fault("error", status=500))
     assert await _statuses(caller, 3) == [500, 500, 500]
     sim.clear_faults()
     assert await _statuses(caller, 1) == [200]
@@ -33,7 +33,7 @@ async def test_a_fault_strikes_for_ever_until_cleared(sim: Simulator, caller: Ca
 
 async def test_a_fault_waits_and_stops(sim: Simulator, caller: Caller) -> None:
     """`after` lets calls pass, `times` ends it."""
-    sim.inject(Fault("error", after=2, times=2))
+    sim.inject(Fault("error", status=500, after=2, times=2))
     assert await _statuses(caller, 6) == [200, 200, 500, 500, 200, 200]
 
 
@@ -45,7 +45,7 @@ async def test_faults_strike_in_order(sim: Simulator, caller: Caller) -> None:
 
 async def test_a_fault_is_for_one_api_or_for_all(sim: Simulator, caller: Caller) -> None:
     """MonitorContact by default; other calls neither meet it nor use it up."""
-    sim.inject(Fault("error", api="DescribeUser", times=1), Fault("error", api="*", status=502, after=2))
+    sim.inject(Fault("error", api="DescribeUser", status=500, times=1), Fault("error", api="*", status=502, after=2))
     path = f"/users/{sim.world.instances['main'].id}/{sim.world.users['sue'].id}"
     statuses = [(await caller.monitor()).status, (await caller.get(path)).status, (await caller.get(path)).status]
     assert statuses == [200, 500, 502]
@@ -58,7 +58,7 @@ async def test_chance_is_repeatable(sim: Simulator, caller: Caller) -> None:
         sim.reset()
         sim.set_quota("MonitorContact", UNLIMITED)
         sim.switches = Switches(hard_limits=False)
-        sim.inject(Fault("error", probability=0.5))
+        sim.inject(Fault("error", status=500, probability=0.5))
         runs.append(await _statuses(caller, 20))
     assert runs[0] == runs[1]
     assert set(runs[0]) == {200, 500}
@@ -211,7 +211,7 @@ async def test_hang_never_answers(sim: Simulator, caller: Caller, *, act_first: 
 
 async def test_delay_comes_with_any_action(sim: Simulator, caller: Caller, sleep: FakeSleep) -> None:
     """An error may be late too; while it waits, nothing is answered."""
-    sim.inject(Fault("error", delay_seconds=2.5))
+    sim.inject(Fault("error", status=500, delay_seconds=2.5))
     async with await caller.open() as wire:
         caller.send_monitor(wire)
         await sleep.begun.wait()
@@ -300,13 +300,26 @@ def test_faults_are_read_from_json() -> None:
         ({"action": "hang", "probability": 1.5}, "probability must be from 0 to 1"),
         ({"action": "hang", "delay_seconds": -1}, "after and delay_seconds cannot be negative"),
         ({"action": "error", "error": "Unheard"}, "Unheard is no error of Connect; give its status too"),
+        ({"action": "error"}, 'the action "error" needs error or status'),
+        ({"action": "error", "error": ""}, 'the action "error" needs error or status'),
+        ({"action": "delay"}, 'the action "delay" needs delay_seconds above 0'),
+        ({"action": "delay", "delay_seconds": 0}, 'the action "delay" needs delay_seconds above 0'),
+        ({"action": "skew"}, 'the action "skew" needs skew_seconds other than 0'),
+        ({"action": "hang", "garbage": "html"}, 'garbage needs the action "garbage"'),
+        ({"action": "hang", "garbage": "empty"}, 'garbage needs the action "garbage"'),
+        ({"action": "hang", "form": "bare"}, 'form needs the action "error"'),
+        ({"action": "hang", "form": "header"}, 'form needs the action "error"'),
+        ({"action": "close", "message": "m"}, 'message needs the action "error"'),
+        ({"action": "close", "message_key": "message"}, 'message_key needs the action "error"'),
+        ({"action": "hang", "status": 503}, 'status needs the action "error" or "garbage" or "answer" or "redirect"'),
+        ({"action": "hang", "body_base64": ""}, 'body needs the action "answer"'),
         ({"action": "error", "form": "loud"}, "form must be one of header"),
         ({"action": "error", "message_key": "text"}, "message_key must be one of Message, message"),
         ({"action": "error", "status": 99}, "status must be from 200 to 599"),
         ({"action": "garbage", "garbage": "x"}, "garbage must be one of html"),
         ({"action": "hang", "error": "SlowDown"}, 'error needs the action "error"'),
         ({"action": "hang", "body": "x"}, 'body needs the action "answer"'),
-        ({"action": "delay", "skew_seconds": 5}, 'skew_seconds needs the action "skew"'),
+        ({"action": "hang", "skew_seconds": 5}, 'skew_seconds needs the action "skew"'),
         ({"action": "answer", "body_base64": "?"}, "body_base64 is not base64"),
         ({"action": "answer", "headers": {"a": 1}}, "headers must be texts"),
         ({"action": "answer", "headers": {"a": "b\r\nc"}}, "headers cannot hold line breaks"),
@@ -317,6 +330,23 @@ def test_a_fault_that_makes_no_sense_is_refused(item: object, reason: str) -> No
     with pytest.raises(FaultError) as caught:
         parse_faults([{"action": "hang"}, item])
     assert str(caught.value).startswith(f"fault 2: {reason}")
+
+
+@pytest.mark.parametrize("document", [{}, "hang", 5, None])
+def test_what_are_no_faults_is_told_what_they_are(document: object) -> None:
+    """A list of objects, with an example; there is no first fault to speak of."""
+    with pytest.raises(FaultError, match=r"^faults must be a list of objects, each with an action, e.g. "):
+        parse_faults(document)
+
+
+def test_a_fault_in_python_names_what_it_misses_too() -> None:
+    """`Fault` itself refuses what JSON may not say."""
+    with pytest.raises(FaultError, match="needs error or status"):
+        Fault("error")
+    with pytest.raises(FaultError, match="needs delay_seconds"):
+        Fault("delay")
+    with pytest.raises(FaultError, match="form needs the action"):
+        Fault("hang", form="bare")
 
 
 async def test_an_unknown_error_may_be_given_with_its_status(sim: Simulator, caller: Caller) -> None:

@@ -5,10 +5,11 @@ For people and scripts; programs use the client library, which also repeats wher
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import uuid4
 
 import grpc
@@ -21,47 +22,65 @@ from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
 
 from .address import parse_address
+from .call_checks import Answer, Pairs, WrongUsageError, check, too_large
 from .core.failures import Reason
-from .exits import EXIT_FAILED, EXIT_USAGE, CannotStartError
+from .exits import EXIT_FAILED, CannotStartError
 from .reasons import TABLE
+
+EXIT_UNWRITTEN: Final = 8  # the next one after those of `reasons.Advice`
 
 _TYPE_PREFIX: Final = "type.googleapis.com/google.rpc."
 
 Trailers = Sequence[tuple[str, str | bytes]]
 
 
-class WrongUsageError(CannotStartError):
-    """What was typed cannot be sent."""
+class UnwrittenAnswerError(CannotStartError):
+    """The service has answered, and stdout did not take it."""
 
-    exit_code = EXIT_USAGE
+    exit_code: ClassVar[int] = EXIT_UNWRITTEN
 
 
 def call(arguments: argparse.Namespace) -> int:
     """Call the service once, print the answer to stdout and return the exit code.
 
     Raises:
-        WrongUsageError: a file cannot be read, no header can carry a text, or a token would travel unencrypted.
+        WrongUsageError: an option cannot be right, a file cannot be read, no header can carry a text, or a token would
+            travel unencrypted.
+        UnwrittenAnswerError: stdout is full or gone. What was asked for may have begun.
     """
-    client_token = arguments.client_token or str(uuid4())
+    check(arguments)
     request = MonitorContactRequest(
         instance_id=arguments.instance_id,
         contact_id=arguments.contact_id,
         user_id=arguments.user_id,
         allowed_monitor_capabilities=[f"MONITOR_CAPABILITY_{name}" for name in arguments.capability],
-        client_token=client_token,
+        client_token=arguments.client_token or str(uuid4()),
     )
     metadata = tuple(_metadata(arguments))
     with _channel(arguments) as channel:
-        try:
-            stub = MonitorContactServiceStub(channel)
-            response = stub.MonitorContact(request, timeout=arguments.timeout, metadata=metadata)
-        except grpc.RpcError as error:
-            answer, exit_code = _refused(error)
-        else:
-            answer, exit_code = {"contact_id": response.contact_id, "contact_arn": response.contact_arn}, 0
-    json.dump({"client_token": client_token, **answer}, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+        answer, exit_code = too_large(request, metadata) or _ask(channel, request, arguments.timeout, metadata)
+    _write({"client_token": request.client_token, **answer})
     return exit_code
+
+
+def _ask(channel: grpc.Channel, request: MonitorContactRequest, timeout_seconds: float, metadata: Pairs) -> Answer:
+    try:
+        stub = MonitorContactServiceStub(channel)
+        response = stub.MonitorContact(request, timeout=timeout_seconds, metadata=metadata)
+    except grpc.RpcError as error:
+        return _refused(error)
+    return {"contact_id": response.contact_id, "contact_arn": response.contact_arn}, 0
+
+
+def _write(answer: Mapping[str, object]) -> None:
+    try:
+        sys.stdout.write(f"{json.dumps(answer, indent=2)}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # Python flushes once more when it ends; that would fail too, with a text and an exit code (120) of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        problem = f"the answer could not be written to stdout ({error.strerror}); it is {json.dumps(answer)}"
+        raise UnwrittenAnswerError([problem]) from error
 
 
 def _channel(arguments: argparse.Namespace) -> grpc.Channel:
@@ -91,7 +110,7 @@ def _is_loopback(target: str) -> bool:
         return False
 
 
-def _metadata(arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+def _metadata(arguments: argparse.Namespace) -> Iterator[tuple[str, str | bytes]]:
     """Yield who asks, for whom and why. gRPC's own error for a bad text would print all of them, tokens too."""
     if arguments.token_file:
         yield "authorization", f"Bearer {_token('--token-file', arguments.token_file)}"
@@ -127,7 +146,7 @@ def _content(option: str, file: str) -> bytes:
         raise WrongUsageError([f"{option} {file}: {error.strerror}"]) from error
 
 
-def _refused(error: Any) -> tuple[dict[str, object], int]:
+def _refused(error: Any) -> Answer:
     """Return what a refusal says, and the exit code. `error` is a grpc.RpcError that is also a grpc.Call."""
     details = _details(error.trailing_metadata() or ())
     answer: dict[str, object] = {"code": error.code().name, "message": error.details(), **details}

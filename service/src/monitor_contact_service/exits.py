@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-# Those of `call` are by outcome: `status.Advice`, and EXIT_FAILED where the service did not answer.
+# Those of `call` are by outcome: `reasons.Advice`, `call.EXIT_UNWRITTEN`, and EXIT_FAILED where nobody answered.
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130

@@ -17,6 +17,11 @@ from .exits import EXIT_FAILED, EXIT_USAGE, CannotStartError
 # Choice: a service that cannot say in 5 s how it is, is not well. Probes have a time-out of their own.
 _TIMEOUT_SECONDS: Final = 5.0
 _PLAIN_TO_TLS: Final = "is this the health port? it speaks plain text, the API may speak TLS"
+_HEALTH_PORT: Final = 8081  # of the manifests, and what `cli` asks by default
+_NO_HEALTH_PORT: Final = (
+    "this port is there only if MONITOR_CONTACT_HEALTH_LISTEN is set; "
+    "a service without TLS answers at its own: monitor-contact health 127.0.0.1:50051"
+)
 
 
 class WrongAddressError(CannotStartError):
@@ -60,6 +65,7 @@ def _explain(error: grpc.RpcError, address: Address, service: str) -> str:
     elif code is grpc.StatusCode.UNIMPLEMENTED:
         word, reason = "UNKNOWN", f"{address} has no grpc.health.v1.Health"
     else:
-        word, reason = "UNREACHABLE", f"{address}: {code.name} {error.details()}; {_PLAIN_TO_TLS}"
+        hint = _NO_HEALTH_PORT if address.port == _HEALTH_PORT else _PLAIN_TO_TLS
+        word, reason = "UNREACHABLE", f"{address}: {code.name} {error.details()}; {hint}"
     sys.stderr.write(f"monitor-contact: {reason}\n")
     return word

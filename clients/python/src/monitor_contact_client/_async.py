@@ -16,11 +16,13 @@ from ._channel import (
     bearer_metadata,
     call_async,
     channel_settings,
-    is_loopback,
     open_async_channel,
 )
+from ._checks import checked_timeout
 from ._errors import translate
-from ._request import call_metadata, checked_timeout, new_request, session_of
+from ._metadata import call_metadata, checked_size
+from ._request import new_request, session_of
+from ._target import is_loopback
 from ._types import Capability, Metadata, MonitoringSession
 
 if TYPE_CHECKING:
@@ -41,14 +43,15 @@ class AsyncMonitorContactClient:
         tls: Encryption; None means plaintext, which only targets on this machine may have.
         insecure: Let plaintext leave this machine, where the network itself encrypts. Never with a bearer token.
         bearer_token: Sent as `authorization: Bearer …`. A callable is asked before each call and must not block.
-        timeout_seconds: Deadline of a call that names none, all attempts together.
+        timeout_seconds: Deadline of a call that names none, all attempts together; at most 1,000,000.
         retries: Whether gRPC may repeat a call that failed; each has at most 3 attempts with one client token.
         watch_health: Whether to leave a replica as soon as it says that it stops. Only where each address is a replica
             (a headless Service): behind one address for many it fails calls until the connection has aged out.
         user_agent: Your program's name and version, for the service's operators.
         channel_options: gRPC channel arguments; they replace this package's own of the same name.
 
-    Raises ValueError for a forbidden or contradicting combination, OSError for a TLS file that cannot be read.
+    Raises TypeError and ValueError for an impossible argument or combination, and OSError for a TLS file that cannot be
+    read.
     """
 
     def __init__(
@@ -124,13 +127,14 @@ class AsyncMonitorContactClient:
             client_token=client_token,
         )
         seconds = self._timeout_seconds if timeout_seconds is None else checked_timeout(timeout_seconds)
-        headers = bearer_metadata(self._bearer_token) + call_metadata(
+        beside = call_metadata(
             metadata,
             reason=reason,
             ticket=ticket,
             end_user_token=end_user_token,
             may_send_tokens=self._may_send_tokens,
         )
+        headers = checked_size(bearer_metadata(self._bearer_token) + beside, request.client_token)
         try:
             answer = await call_async(stub, request, timeout_seconds=seconds, metadata=headers)
         except grpc.RpcError as error:

@@ -1,13 +1,13 @@
-"""How the client reaches the service: target, encryption, bearer token, keepalive and the retries that gRPC makes.
+"""How the client reaches the service: encryption, bearer token, keepalive and the retries that gRPC makes.
 
-Decides what may travel unencrypted. What is asked and answered is
-left to `_request` and `_errors`.
+Decides what may travel unencrypted. Where the service is, is `_target`'s matter; what is asked and answered is left to
+`_request` and `_errors`.
 """
 
 import asyncio
 import importlib.metadata
-import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,9 @@ import grpc
 import grpc.aio
 from monitor_contact.v1 import monitor_contact_pb2 as pb
 from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceStub
+
+from ._checks import checked_text
+from ._target import is_loopback, resolvable
 
 if TYPE_CHECKING:
     from monitor_contact.v1.monitor_contact_pb2_grpc import MonitorContactServiceAsyncStub
@@ -45,9 +48,6 @@ HEALTH_CHECK = '{"healthCheckConfig": {"serviceName": "monitor_contact.v1.Monito
 
 KEEPALIVE_MS = 30_000  # the server cuts clients that ping more often than every 10 s
 KEEPALIVE_TIMEOUT_MS = 10_000  # a dead connection is found within 40 s; gRPC's default of 20 s makes it 50
-
-# Targets in gRPC's URI form (grpc/doc/naming.md); everything else is host:port.
-SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +101,11 @@ def channel_settings(
         user_agent: Put before this package's own name and version.
         channel_options: gRPC channel arguments that replace or join this package's.
 
-    Raises ValueError for a forbidden or contradicting combination, OSError for a file that cannot be read.
+    Raises TypeError for an argument of the wrong type, ValueError for an impossible value or combination, OSError for a
+    file that cannot be read.
     """
-    loopback = is_loopback(target)
-    if isinstance(bearer_token, str):
-        bearer_metadata(bearer_token)
+    resolved, loopback = resolvable(target), is_loopback(target)
+    _check_types(tls, bearer_token, user_agent)
     if tls is not None and insecure:
         raise ValueError("tls and insecure=True contradict each other: give one of them")
     if tls is None and bearer_token is not None and not loopback:
@@ -127,7 +127,7 @@ def channel_settings(
     if loopback:
         options["grpc.enable_http_proxy"] = 0  # else http_proxy takes even loopback plaintext off this machine
     return ChannelSettings(
-        target=resolvable(target),
+        target=resolved,
         credentials=None if tls is None else _credentials(tls),
         options=tuple({**options, **dict(channel_options)}.items()),
     )
@@ -186,70 +186,50 @@ def _closed_meanwhile() -> grpc.aio.AioRpcError:
 def bearer_metadata(bearer_token: BearerToken | None) -> Pairs:
     """Return the authorization header of one call, or nothing without a token; a callable is asked anew each time.
 
-    Raises ValueError for an empty token or one that no header can carry; its text never holds the token.
+    Raises ValueError for an empty token or one that no header can carry, TypeError if the callable returns no str;
+    neither holds the token.
     """
     if bearer_token is None:
         return ()
-    token = bearer_token if isinstance(bearer_token, str) else bearer_token()
+    token: object = bearer_token if isinstance(bearer_token, str) else bearer_token()
+    if not isinstance(token, str):
+        raise TypeError(f"bearer_token must return a str, not {type(token).__name__}")
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ValueError("the bearer token is empty or has spaces, control or non-ASCII characters")
     return (("authorization", f"Bearer {token}"),)
 
 
-def resolvable(target: str) -> str:
-    """Return the target as gRPC resolves it: names through DNS, so that round_robin sees every address.
-
-    Raises ValueError for an empty target or one with spaces or control characters.
-    """
-    if not target or not target.isprintable() or " " in target:
-        raise ValueError("target must be host:port or a gRPC target, for example 'monitor-contact.internal:443'")
-    return target if target.startswith(SCHEMES) or _ip_of(target) else f"dns:///{target}"
-
-
-def is_loopback(target: str) -> bool:
-    """Tell whether the target certainly stays on this machine: a Unix socket, `localhost` or a loopback address."""
-    if target.startswith(("unix:", "unix-abstract:")):
-        return True
-    if target.startswith(("ipv4:", "ipv6:")):
-        return all(_is_loopback_address(each) for each in target.split(":", 1)[1].split(","))
-    authority = target.removeprefix("dns:").removeprefix("///")
-    return _host_of(authority) == "localhost" or _is_loopback_address(authority)
-
-
-def _is_loopback_address(authority: str) -> bool:
-    address = _ip_of(authority)
-    return address is not None and address.is_loopback
-
-
-def _ip_of(authority: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(_host_of(authority))
-    except ValueError:
-        return None
-
-
-def _host_of(authority: str) -> str:
-    """Return the host of `host`, `host:port`, `[v6]:port` or a bare IPv6 address."""
-    if authority.startswith("["):
-        return authority[1:].partition("]")[0]
-    host, colon, _ = authority.rpartition(":")
-    return host if colon and ":" not in host else authority
+def _check_types(tls: object, bearer_token: object, user_agent: object) -> None:
+    if tls is not None and not isinstance(tls, TlsOptions):
+        raise TypeError(f"tls must be TlsOptions(…) or None, not {type(tls).__name__}")
+    if isinstance(bearer_token, str):
+        bearer_metadata(bearer_token)
+    elif bearer_token is not None and not callable(bearer_token):
+        raise TypeError(f"bearer_token must be a str or a callable that returns one, not {type(bearer_token).__name__}")
+    if user_agent is not None:
+        checked_text("user_agent", user_agent)
 
 
 def _credentials(tls: TlsOptions) -> grpc.ChannelCredentials:
     return grpc.ssl_channel_credentials(
-        root_certificates=_pem(tls.root_certificates, "root_certificates"),
-        private_key=_pem(tls.client_key, "client_key"),
-        certificate_chain=_pem(tls.client_certificate, "client_certificate"),
+        root_certificates=_pem("root_certificates", tls.root_certificates, "CERTIFICATE"),
+        private_key=_pem("client_key", tls.client_key, "PRIVATE KEY"),
+        certificate_chain=_pem("client_certificate", tls.client_certificate, "CERTIFICATE"),
     )
 
 
-def _pem(value: Pem | None, name: str) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    if "-----BEGIN" in str(value):  # taken for a path, a private key would end up in the text of an OSError
+def _pem(name: str, value: Pem | None, kind: str) -> bytes | None:
+    """Return the PEM text. gRPC by itself takes anything, and no handshake ever succeeds."""
+    if value is None:
+        return None
+    if not isinstance(value, bytes | str | os.PathLike):
+        raise TypeError(f"{name} must be PEM text as bytes or the path of a PEM file, not {type(value).__name__}")
+    if not isinstance(value, bytes) and "-----BEGIN" in str(value):  # as a path, a key would end up in an OSError
         raise ValueError(f"{name} is PEM text as str: give it as bytes, or give the path of a file")
-    return Path(value).read_bytes()
+    content = value if isinstance(value, bytes) else Path(value).read_bytes()
+    if not re.search(rf"-----BEGIN [A-Z0-9 ]*{kind}-----".encode(), content):
+        raise ValueError(f"{name} must be PEM text with a line -----BEGIN {kind}-----, or the path of such a file")
+    return content
 
 
 def _own_user_agent() -> str:

@@ -262,7 +262,7 @@ class CallCancelled(RetryLater, code=StatusCode.CANCELLED):
 
 
 class RequestTooLarge(FixRequest, code=StatusCode.RESOURCE_EXHAUSTED):
-    """The request is larger than the service accepts. It was not sent."""
+    """The request, or the metadata beside it, is larger than the service accepts. It was not sent."""
 
 
 class MessageTooLarge(TellOperator, code=StatusCode.RESOURCE_EXHAUSTED):

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from ._checks import checked_timeout
 from ._errors import MonitorContactError
-from ._request import call_metadata, checked_metadata, checked_timeout, new_request
+from ._metadata import call_metadata, checked_metadata, checked_size
+from ._request import new_request
 from ._types import Capability, Metadata, MonitoringSession
 
 __all__ = ["AsyncFakeMonitorContactClient", "FakeMonitorContactClient", "RecordedCall"]
@@ -78,7 +80,8 @@ class _Script:
             client_token=client_token,
         )
         given = checked_metadata(metadata)
-        call_metadata(given, reason=reason, ticket=ticket, end_user_token=end_user_token, may_send_tokens=True)
+        beside = call_metadata(given, reason=reason, ticket=ticket, end_user_token=end_user_token, may_send_tokens=True)
+        checked_size(beside, request.client_token)
         call = RecordedCall(
             instance_id=request.instance_id,
             contact_id=request.contact_id,

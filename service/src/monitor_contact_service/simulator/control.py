@@ -5,6 +5,7 @@ because the simulator listens on loopback only.
 """
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -109,10 +110,25 @@ def _is_number(value: object) -> bool:
 
 def _parse(body: bytes) -> object:
     try:
-        document: object = json.loads(body)
+        document: object = json.loads(body, parse_float=_float, parse_int=_int, parse_constant=_float)
+    except ControlError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ControlError(f"the body is not JSON: {error}") from error
     return document
+
+
+def _float(text: str) -> float:
+    """Return a number of the body. Python by itself takes NaN, and 1e400 for Infinity, which would be no JSON again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ControlError(f"a number must be finite and below 1.8e308, not {text[:20]}")
+    return number
+
+
+def _int(text: str) -> int:
+    _float(text)
+    return int(text)
 
 
 def _parse_object(body: bytes) -> dict[str, Any]:

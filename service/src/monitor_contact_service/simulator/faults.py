@@ -40,6 +40,17 @@ truncate: the right answer, cut short."""
 ACTIONS: tuple[Action, ...] = get_args(Action)
 UNANSWERED: frozenset[Action] = frozenset({"hang", "close", "reset", "truncate"})  # the caller gets no whole answer
 _ALWAYS_ACTS: frozenset[Action] = frozenset({"delay", "skew", "truncate"})
+# Fields that some actions use; every other field comes with any.
+_USED_BY: Mapping[str, tuple[Action, ...]] = {
+    "error": ("error",),
+    "message": ("error",),
+    "form": ("error",),
+    "message_key": ("error",),
+    "garbage": ("garbage",),
+    "status": ("error", "garbage", "answer", "redirect"),
+    "body": ("answer",),
+    "skew_seconds": ("skew",),
+}
 
 GARBAGE: Mapping[str, tuple[str, bytes]] = {  # kind: (content type, body)
     "html": ("text/html", b"<html><body><h1>Service Unavailable</h1></body></html>"),
@@ -64,7 +75,7 @@ class FaultError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that goes wrong. Fields that an action does not use must be left alone, as far as that can be told.
+    """One thing that goes wrong. A field that its action does not use must be left alone; one that it needs is told.
 
     api: one of the six, or "*". after: how many calls of the API it lets pass first. times: how many it strikes, None
     for every one. probability: for each call, of those it would strike. act_first: the call takes effect before it goes
@@ -100,12 +111,13 @@ class Fault:
             (not (self.after >= 0 and self.delay_seconds >= 0), "after and delay_seconds cannot be negative"),
             (self.status is not None and not 200 <= self.status <= 599, "status must be from 200 to 599"),  # noqa: PLR2004 - HTTP's final answers
             (_breaks_lines(self.headers), "headers cannot hold line breaks"),
-            (bool(self.error) and self.action != "error", 'error needs the action "error"'),
-            (bool(self.body) and self.action != "answer", 'body needs the action "answer"'),
-            (bool(self.skew_seconds) and self.action != "skew", 'skew_seconds needs the action "skew"'),
+            (self.action == "error" and not (self.error or self.status), 'the action "error" needs error or status'),
+            (self.action == "delay" and not self.delay_seconds, 'the action "delay" needs delay_seconds above 0'),
+            (self.action == "skew" and not self.skew_seconds, 'the action "skew" needs skew_seconds other than 0'),
         ):
             if wrong:
                 raise FaultError(reason)
+        _check_use(self.action, (each.name for each in fields(self) if getattr(self, each.name) != each.default))
         if self.error is not None and self.status is None and self.error not in STATUS_BY_ERROR:
             raise FaultError(f"{self.error} is no error of Connect; give its status too")
 
@@ -131,11 +143,19 @@ class Fault:
         return Answer(answer.status, {**answer.headers, **self.headers}, answer.body)
 
     def _error(self) -> Answer:
-        if self.error is None and self.status is not None:
-            return encode(Refusal("", self.status, ""), "bare")
-        error = self.error or "InternalServiceException"
-        message = text_of(error) if self.message is None else self.message
-        return encode(Refusal(error, self.status or STATUS_BY_ERROR[error], message), self.form, self.message_key)
+        status = self.status or STATUS_BY_ERROR[self.error or ""]
+        if not self.error:
+            return encode(Refusal("", status, ""), "bare")
+        message = text_of(self.error) if self.message is None else self.message
+        return encode(Refusal(self.error, status, message), self.form, self.message_key)
+
+
+def _check_use(action: Action, names: Iterable[str]) -> None:
+    for name in names:
+        users = _USED_BY.get(name, ACTIONS)
+        if action not in users:
+            wanted = " or ".join(f'"{user}"' for user in users)
+            raise FaultError(f"{name} needs the action {wanted}")
 
 
 def _breaks_lines(headers: Mapping[str, str]) -> bool:
@@ -209,6 +229,8 @@ def parse_faults(document: object) -> list[Fault]:
 
     FaultError: something is not as it should be; the text says in which fault of the list.
     """
+    if not isinstance(document, list) and not (isinstance(document, dict) and document):
+        raise FaultError('faults must be a list of objects, each with an action, e.g. [{"action": "hang"}]')
     listed = document if isinstance(document, list) else [document]
     faults = []
     for number, item in enumerate(listed, start=1):
@@ -236,7 +258,9 @@ def _parse(item: object) -> Fault:
         given["body"] = _decode(given.pop("body_base64"))
     if not all(isinstance(value, str) for value in given.get("headers", {}).values()):
         raise FaultError("headers must be texts")
-    return Fault(**given)
+    fault = Fault(**given)
+    _check_use(fault.action, given)  # here even a default can be told from a field that was left alone
+    return fault
 
 
 def _decode(text: str) -> bytes:
