@@ -27,6 +27,10 @@ class FakeClock:
         """Move the time forward."""
         self.now += seconds
 
+    async def elapse(self, seconds: float) -> None:
+        """Move the time forward."""
+        self.now += seconds
+
     async def sleep(self, seconds: float) -> None:
         """Pass the time at once, and remember it."""
         self.slept.append(seconds)

@@ -6,13 +6,16 @@
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from monitor_contact_service.core.failures import Reason
 from monitor_contact_service.reasons import TABLE, Advice
 from monitor_contact_service.settings import Settings
 from monitor_contact_service.settings_text import default_text
 from monitor_contact_service.variables import variable
+from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 _DESCRIPTORS = ROOT / "proto/monitor_contact/v1/monitor_contact.binpb"
@@ -100,7 +103,26 @@ def _configuration() -> Iterator[str]:
     yield "`AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, web identity and container credentials, `AWS_ENDPOINT_URL_CONNECT`,"
     yield "`AWS_USE_FIPS_ENDPOINT`, `AWS_USE_DUALSTACK_ENDPOINT`, `AWS_CA_BUNDLE`, `HTTPS_PROXY`."
     yield ""
-    yield from _settings_table(Settings.model_fields)
+    yield "| variable | default | values | meaning |"
+    yield "|---|---|---|---|"
+    for name, field in Settings.model_fields.items():
+        yield f"| `{variable(name)}` | `{default_text(name)}` | {_values(field)} | {field.description} |"
+
+
+def _values(field: FieldInfo) -> str:
+    """Return what a setting may be, where that is one of some words or a number within bounds; otherwise nothing."""
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(field.annotation))
+    bounds = []
+    for each in field.metadata:
+        match each:
+            case Ge(ge=least):
+                bounds.append(f"{least:,} to")
+            case Gt(gt=below):
+                bounds.append(f"above {below:,}, at most")
+            case Le(le=most):
+                bounds.append(f"{most:,}")
+    return " ".join(bounds)
 
 
 def _settings_table(fields: Iterable[str]) -> Iterator[str]:

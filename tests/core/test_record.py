@@ -195,6 +195,8 @@ def test_records_of_other_kinds() -> None:
     assert record.checkpoint("x", head="h", count=2, time=NOON, key_id="k") == unsigned | {"key": "k"}
     policy = {"id": "x", "stage": "policy", "event": "policy.rejected", "policy_sha256": "s"}
     assert record.policy("x", event="policy.rejected", sha256="s") == policy
+    gone = {"id": "x", "stage": "policy", "event": "policy.rejected"}
+    assert record.policy("x", event="policy.rejected", sha256="") == gone
 
 
 _LONG = "\U0001f512" * 30_000  # twelve bytes each, escaped

@@ -7,7 +7,8 @@ def test_new_work_has_its_deadline_and_nothing_behind_it() -> None:
     """Nothing was sent, nobody has left."""
     work = Work(10.0)
     assert work.deadline == 10.0
-    assert (work.sending, work.sent, work.abandoned) == (False, False, False)
+    assert (work.sending, work.sent, work.unknown, work.succeeded, work.abandoned) == (False,) * 5
+    assert not work.must_be_finished
 
 
 def test_a_moved_deadline_is_told_once_and_after_the_fact() -> None:
@@ -36,3 +37,20 @@ def test_what_was_sent_once_stays_sent() -> None:
     work.sending = False
     assert not work.sending
     assert work.sent
+
+
+def test_what_was_sent_is_unknown_until_somebody_says_what_became_of_it() -> None:
+    """An attempt that is cut off leaves it so."""
+    work = Work(10.0)
+    work.sending = True
+    work.sending = False
+    assert work.unknown
+
+
+def test_what_may_take_effect_or_has_must_be_finished() -> None:
+    """An attempt on its way cannot be called back, and a session that has started has to be written down."""
+    sending, between, succeeded = Work(10.0), Work(10.0), Work(10.0)
+    sending.sending = between.sending = succeeded.sending = True
+    between.sending = succeeded.sending = False
+    succeeded.succeeded = True
+    assert [work.must_be_finished for work in (sending, between, succeeded)] == [True, False, True]

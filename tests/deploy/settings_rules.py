@@ -13,9 +13,10 @@ from monitor_contact_service.settings import Settings
 # Until everybody has heard that a pod leaves: Kubernetes names no bound (choice; measured with proxies 1.5 s late).
 _ENDPOINT_DELAY_SECONDS: Final = 5
 _AGE_JITTER: Final = 1.1  # gRPC ends a connection up to 10 % later than configured
-# After stop(): one attempt's time-out and the outcome's record, then exporters.
-_OWN_TASKS_SECONDS: Final = 4
+# After the last record, one after the other: exporters, the audit's end, and what has no time-out of its own (choice).
 _FLUSH_SECONDS: Final = 3
+_AUDIT_END_SECONDS: Final = 5
+_LISTENERS_SECONDS: Final = 1
 _SPOT_NOTICE_SECONDS: Final = 120
 # What `monitor-contact simulate` publishes, and where it listens.
 _SIMULATOR_KEYS: Final = {"AWS_ACCESS_KEY_ID": "AKIDSIMULATOR", "AWS_SECRET_ACCESS_KEY": "simulator-secret"}
@@ -45,7 +46,9 @@ def drain(installation: Manifests) -> Iterator[str]:
     needed = _ENDPOINT_DELAY_SECONDS + _AGE_JITTER * settings.max_connection_age_seconds
     if leaving <= needed:
         yield f"{leaving:g} s of preStop and drain are not more than {needed:g} s"
-    whole = leaving + settings.stop_grace_seconds + _OWN_TASKS_SECONDS + _FLUSH_SECONDS
+    # Work that nobody waits for keeps its deadline, too; its record comes after that.
+    answered = max(settings.stop_grace_seconds, settings.max_deadline_seconds + settings.audit_timeout_seconds)
+    whole = leaving + answered + _FLUSH_SECONDS + _AUDIT_END_SECONDS + _LISTENERS_SECONDS
     grace = installation.pod["terminationGracePeriodSeconds"]
     left = grace - installation.pre_stop_seconds
     if settings.termination_grace_seconds != left:

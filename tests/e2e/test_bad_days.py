@@ -86,6 +86,7 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
         "MONITOR_CONTACT_READ_QUOTA_BURST": "0",
         "MONITOR_CONTACT_DIAGNOSIS": "on",
         "MONITOR_CONTACT_BARGE_ROLE_ARN": "barge",
+        "MONITOR_CONTACT_ALLOW_ENDPOINT": "https://connect.example",
         "MONITOR_CONTACT_AUDIT": f"mysql://user:{LASTING.secret}@localhost",
         "MONITOR_CONTACT_AUDIT_ROTATE_BYTES": "1",
         "MONITOR_CONTACT_AUDIT_ROTATE_SECONDS": "1",
@@ -98,8 +99,8 @@ async def test_every_wrong_variable_is_named_before_anything_listens(command: st
         "MONITOR_CONTACT_LOG_FORMAT": "xml",
         "MONITOR_CONTACT_SETTINGS_FILE": "/nonexistent/settings",
     }
-    # What is wrong with a file, or a host, is found by whoever reads it.
-    named = {"listen", "allow_endpoint", *(name for name in Settings.model_fields if name.endswith("_file"))}
+    # What is wrong with a file is found by whoever reads it.
+    named = {"listen", *(name for name in Settings.model_fields if name.endswith("_file"))}
     assert {variable(name) for name in Settings.model_fields.keys() - named} <= wrong.keys()
     environment = {
         **wrong,
@@ -175,6 +176,33 @@ async def test_a_second_service_does_not_share_the_port(simulator: Simulator) ->
     async with serve(simulator.environment) as first:
         environment = {**simulator.environment, "MONITOR_CONTACT_LISTEN": first.target}
         assert (await run("serve", environment=environment)).exit_code == 1
+
+
+# ---- The audit -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_audit_that_another_replica_writes_is_never_told_as_ready(
+    simulator: Simulator, tmp_path: Path
+) -> None:
+    """The file is locked: exit code 2, and no line before said that records can be made."""
+    environment = {**simulator.environment, "MONITOR_CONTACT_AUDIT": str(tmp_path / "audit.jsonl")}
+    async with serve(environment) as first:
+        await first.running.logged("readiness", need="audit", met=True)
+        ended = await run("serve", environment={**environment, "MONITOR_CONTACT_LISTEN": "127.0.0.1:0"})
+    assert ended.exit_code == 2
+    assert "audit.jsonl" in ended.err
+    assert '"readiness"' not in ended.err
+
+
+async def test_a_database_that_is_away_at_start_is_told_as_not_ready(simulator: Simulator) -> None:
+    """It is waited for, and until then clients are sent elsewhere: no line says that records can be made."""
+    database = f"postgresql://writer@127.0.0.1:{free_port()}/audit"
+    environment = {**simulator.environment, "MONITOR_CONTACT_AUDIT": database}
+    async with serve(environment) as service, calling(service.target) as caller:
+        await service.running.logged("readiness", need="credentials", met=True)
+        assert await _readiness(caller) == HealthCheckResponse.NOT_SERVING
+        assert (await caller.ask()).reason == "AUDIT_UNAVAILABLE"
+        assert not [line for line in service.running.log("readiness") if line["need"] == "audit"]
 
 
 # ---- Connect is away -------------------------------------------------------------------------------------------------

@@ -1,12 +1,14 @@
 """SIGHUP: the settings file is read again; what can change without a restart changes, with a bad file nothing does."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import aiohttp
 import pytest
 from e2e.answers import Answer, Caller, calling
 from e2e.processes import Line, ServiceProcess, serve
@@ -111,6 +113,39 @@ async def test_what_needs_a_restart_is_named(simulator: Simulator, tmp_path: Pat
         assert {(await configured.caller.ask()).reason for _ in range(5)} == {"OK"}
 
 
+async def test_the_hash_of_the_settings_is_of_those_in_force(simulator: Simulator, tmp_path: Path) -> None:
+    """It changes with what a signal changes, back too, and not with what waits for a restart."""
+    metrics = {"METRICS_LISTEN": "127.0.0.1:0"}
+    async with _configured(simulator, tmp_path, {**SLOW, **metrics}) as configured:
+        served = await configured.service.running.logged("metrics served")
+
+        async def config_sha256() -> str:
+            async with aiohttp.request("GET", f"http://{served['address']}/metrics") as response:
+                (sha256,) = re.findall(r'config_info\{sha256="(\w+)"\}', await response.text())
+                return str(sha256)
+
+        at_start = await config_sha256()
+        await configured.reload({**FAST, **metrics})
+        assert (fast := await config_sha256()) != at_start
+        line = await configured.reload({**FAST, **metrics, "LOG_LEVEL": "warning"})
+        assert line["needs_restart"] == ["MONITOR_CONTACT_LOG_LEVEL"]
+        assert await config_sha256() == fast
+        await configured.reload({**SLOW, **metrics})
+        assert await config_sha256() == at_start
+
+
+async def test_with_a_bad_access_file_the_old_one_holds(simulator: Simulator, tmp_path: Path) -> None:
+    """That is a warning, as with every file: calls go on as before."""
+    access = tmp_path / "access.toml"
+    access.write_text('[callers.anonymous]\nroles = ["demo"]\n', encoding="utf-8")
+    async with _configured(simulator, tmp_path, {**FAST, "ACCESS_FILE": str(access)}) as configured:
+        access.write_text("[callers.nobody]\n[callers.somebody]\n", encoding="utf-8")
+        line = await configured.hang_up("access file not reloaded: the old one holds")
+        assert line["level"] == "warning"
+        assert [problem.split(": ")[1] for problem in line["problems"]] == ["callers.'nobody'", "callers.'somebody'"]
+        assert (await configured.caller.ask()).is_ok
+
+
 @pytest.mark.parametrize("kind", ["wrong values", "gone"])
 async def test_with_a_bad_file_the_old_settings_hold(simulator: Simulator, tmp_path: Path, kind: str) -> None:
     """Every problem is logged, nothing changes, and the next good file is read."""
@@ -122,7 +157,7 @@ async def test_with_a_bad_file_the_old_settings_hold(simulator: Simulator, tmp_p
             configured.write({"QUOTA_RATE": "0", "QUOTA_BURST": "nan", "QUEUE_TOTAL": "1", "WEIGHT": "qa=2"})
             expected = [f"MONITOR_CONTACT_{name}: " for name in ("WEIGHT", "QUOTA_RATE", "QUOTA_BURST")]
         line = await configured.hang_up("settings not reloaded: the old ones hold")
-        assert line["level"] == "error"
+        assert line["level"] == "warning"
         assert len(line["problems"]) == len(expected)
         for problem, beginning in zip(line["problems"], expected, strict=True):
             assert problem.startswith(beginning)

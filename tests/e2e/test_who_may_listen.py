@@ -229,16 +229,16 @@ async def test_who_shows_no_valid_certificate_is_not_talked_to(
     assert [each["stage"] for each in service.company.records()[len(records) :]] == ["intent", "outcome"]
 
 
-async def test_a_caller_above_its_rate_is_refused_after_its_intent(simulator: SimulatorProcess, tmp_path: Path) -> None:
-    """The second call of a minute is OVERLOADED, its outcome `not_sent`; another caller is not kept out."""
+async def test_a_caller_above_its_rate_is_refused_and_recorded(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """The second call of a minute is OVERLOADED, and recorded as denied; another caller is not kept out."""
     settings = {"MONITOR_CONTACT_CALLER_RATE_PER_MINUTE": "1"}
     async with served(Company(tmp_path), simulator, settings) as service:
         before = await simulator.calls()
         assert (await service.call(service.company.desk)).reason == "OK"
         refused = await service.call(service.company.desk)
         assert refused.reason == "OVERLOADED"
-        outcome = await service.company.recorded(refused.request_id, "outcome")
-        assert (outcome["result"], outcome["error_reason"]) == ("not_sent", "OVERLOADED")
+        denied = await service.company.recorded(refused.request_id, "denied")
+        assert (denied["error_reason"], denied["contact"]) == ("OVERLOADED", harness.CONTACT_ID)
         assert await simulator.calls() == before + 1
         assert (await service.call(service.company.leaf(LISTENER))).reason == "OK"
 

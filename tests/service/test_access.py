@@ -75,6 +75,47 @@ def test_two_sources_of_callers_are_refused(tmp_path: Path) -> None:
     assert "remove one of the two" in problem
 
 
+def test_two_clusters_are_not_mixed_up(tmp_path: Path) -> None:
+    """The same account of another cluster would be the same caller; as issuers for end-users, clusters may be many."""
+    clusters = "".join(
+        f'[[issuers]]\nissuer = "https://{name}"\ntokens = "kubernetes"\nkeys = "k"\naudience = "m"\n{{0}}'
+        for name in ("a", "b")
+    )
+    [problem] = _problems(tmp_path, clusters.format(""))
+    assert problem.startswith('issuers: one issuer with tokens = "kubernetes" at most may identify callers')
+    assert "without the cluster" in problem
+    assert len(_read(tmp_path, clusters.format('identifies = "end-users"\n')).issuers) == 2
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "spiffe://other.example/gateway",
+        "spiffe://corp.example",
+        "spiffe://corp.example/gate%20way",
+        "dns:*.corp.example",
+        "dns:Gateway.corp.example",
+        "gateway.corp.example",
+        "k8s:prod:gateway",
+    ],
+)
+def test_a_proxy_that_nobody_could_be_is_refused(tmp_path: Path, proxy: str) -> None:
+    """Whatever the real proxy forwards would be refused, call by call."""
+    [problem] = _problems(tmp_path, _WHOLE.replace("spiffe://corp.example/gateway", proxy))
+    assert problem.startswith("forwarded: proxy: no certificate that is accepted here proves this id")
+
+
+def test_a_proxy_may_be_known_by_its_name(tmp_path: Path) -> None:
+    """Those for whom it speaks have SPIFFE IDs all the same, so there must be trust domains."""
+    named = _read(tmp_path, _WHOLE.replace("spiffe://corp.example/gateway", "dns:gateway.corp.example"))
+    assert named.forwarded is not None
+    assert _problems(tmp_path, 'dns_names = true\n[forwarded]\nproxy = "dns:gateway.corp.example"') == [
+        "forwarded: needs trust_domains: a proxy speaks for callers with SPIFFE IDs"
+    ]
+    [unnamed] = _problems(tmp_path, 'trust_domains = ["corp.example"]\n[forwarded]\nproxy = "dns:gateway.corp.example"')
+    assert unnamed.startswith("forwarded: proxy: ")
+
+
 def test_an_unnamed_caller_has_neither_role_nor_tenant(tmp_path: Path) -> None:
     """Nothing is granted by being known to the network: the policy's default is to deny."""
     nobody = _read(tmp_path, _WHOLE).caller("spiffe://corp.example/other")
@@ -108,13 +149,37 @@ def test_without_a_file_only_the_anonymous_caller_is_known() -> None:
         "qa-desk",
         "anonymous:x",
         "dns:",
+        "spiffe://corp.example",
+        "spiffe://corp.example/quality desk",
+        "dns:Batch.corp.example",
     ],
 )
 def test_roles_of_a_caller_that_cannot_come_are_refused(tmp_path: Path, caller: str) -> None:
     """A name that no identity of this file can have is a mistake: its roles would never be used."""
-    said = _problems(tmp_path, f'{_WHOLE}\n[callers."{caller}"]\n')
-    assert len(said) == 1
-    assert caller in said[0]
+    [said] = _problems(tmp_path, f'{_WHOLE}\n[callers."{caller}"]\n')
+    assert said.startswith(f"callers.{caller!r}: nothing here identifies such a caller; ids are spiffe://")
+
+
+def test_every_caller_that_cannot_come_is_told(tmp_path: Path) -> None:
+    """Beside what is wrong with the shape of others: one run tells all."""
+    said = _problems(
+        tmp_path,
+        f'{_WHOLE}\n[callers."qa-desk"]\n[callers."spiffe://other.example/qa"]\n[callers."dns:a"]\nrole = ["qa"]\n'
+        '[instances.other]\nname = "x"\n',
+    )
+    assert [problem.split(": ")[0] for problem in said] == [
+        "callers.'qa-desk'",
+        "callers.'spiffe://other.example/qa'",
+        "callers.dns:a.role",
+        "instances.other.name",
+    ]
+
+
+@pytest.mark.parametrize("misspelt", ['trust_domain = ["corp.example"]', 'trust_domains = "corp.example"'])
+def test_what_identifies_is_mended_before_callers_are_judged(tmp_path: Path, misspelt: str) -> None:
+    """One mistake does not let every caller and the proxy look impossible."""
+    [problem] = _problems(tmp_path, _WHOLE.replace('trust_domains = ["corp.example"]', misspelt))
+    assert problem.startswith("trust_domain")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Turns, refusals and outages over a real pacer and queue, in virtual time: waiting costs nothing and is exact."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from monitor_contact_service.core.pacing import RATE_SHARE, Quota
 from monitor_contact_service.core.work import Work
 from monitor_contact_service.quota import LocalQuota
 from monitor_contact_service.turns import Turns
+from virtually import virtually
 
 # Without the service's own safety margin this is a token each half second, one at a time.
 T = 0.5
@@ -83,16 +84,6 @@ class Rig:
         with pytest.raises(Failure) as caught:
             await self.call(name, **options)
         return caught.value
-
-
-def virtually(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
-    """Run a test in virtual time."""
-
-    def run() -> None:
-        virtual_time.run(test())
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
 
 
 async def _fail(place: Place, reason: Reason = Reason.INTERNAL_SERVICE) -> None:
@@ -382,6 +373,21 @@ async def test_a_refusal_by_name_proves_that_connect_lives() -> None:
     await _open_outage(rig)
     await rig.call("probe", deadline=30.0, during=lambda place: _fail(place, Reason.RESOURCE_NOT_FOUND))
     assert rig.outage.reason is None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_however_a_probe_fails_the_next_call_is_sent(reason: Reason) -> None:
+    """No answer, of whatever class, leaves the outage waiting for a probe that has ended."""
+
+    async def scene() -> None:
+        rig = Rig()
+        await _open_outage(rig)
+        await rig.call("probe", deadline=30.0, during=lambda place: _fail(place, reason))
+        await rig.call("next", deadline=30.0)
+        assert rig.begun[-1][0] == "next"
+        assert rig.outage.reason is None
+
+    virtual_time.run(scene())
 
 
 @virtually

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +15,7 @@ from monitor_contact_service.core.caller import Authentication, Caller, Principa
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.work import Work
 from monitor_contact_service.reasons import TABLE
+from virtually import virtually
 
 TIMEOUT = 2.0
 CANCELLED = asyncio.CancelledError()
@@ -65,17 +65,6 @@ class Rig:
         assert self.worked == worked
         assert caught.value.reason is Reason.AUDIT_UNAVAILABLE
         return caught.value
-
-
-def virtually(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in virtual time."""
-
-    def run(*arguments: Any, **named: Any) -> None:
-        virtual_time.run(test(*arguments, **named))
-
-    run.__name__, run.__doc__ = test.__name__, test.__doc__
-    run.__wrapped__ = test  # type: ignore[attr-defined]  # pytest reads the arguments' names there
-    return run
 
 
 async def _turns() -> None:
@@ -142,6 +131,30 @@ async def test_what_connect_has_started_is_recorded_whatever_comes_after() -> No
     action.succeeded(SESSION)
     await action.__aexit__(asyncio.CancelledError, CANCELLED, None)
     assert rig.log.records[1]["result"] == "answered"
+
+
+@virtually
+async def test_a_refusal_that_was_noted_is_recorded_whatever_comes_after() -> None:
+    """Connect has said no; the caller leaves while the cause is looked for: nobody has to search for a session."""
+    rig = Rig()
+    action = rig.audit.action(entry(), rig.work(sent=True))
+    await action.__aenter__()
+    action.failed(Failure(Reason.SERVICE_QUOTA_EXCEEDED, metadata={"aws_request_id": "aws-1"}))
+    await action.__aexit__(asyncio.CancelledError, CANCELLED, None)
+    outcome = rig.log.records[1]
+    assert (outcome["result"], outcome["error_reason"]) == ("answered", "SERVICE_QUOTA_EXCEEDED")
+    assert outcome["aws"] == {"request_id": "aws-1"}
+
+
+@virtually
+async def test_who_leaves_after_refusals_only_has_dropped_the_action() -> None:
+    """Every attempt was refused, none is on its way: nothing can have started."""
+    rig = Rig()
+    work = rig.work(sent=True)
+    action = rig.audit.action(entry(), work)
+    await action.__aenter__()
+    await action.__aexit__(asyncio.CancelledError, CANCELLED, None)
+    assert rig.log.records[1]["result"] == "dropped"
 
 
 @virtually
@@ -346,6 +359,26 @@ async def test_a_flood_of_denials_becomes_one_record_a_second() -> None:
     assert (told["first"], told["last"]) == ("2026-01-02T12:00:00.020000Z", "2026-01-02T12:00:00.999000Z")
     rig.audit.denied(_denial(1), Failure(Reason.CALLER_NOT_PERMITTED))
     assert "count" not in rig.log.records[-1]
+
+
+@virtually
+async def test_denials_that_the_log_does_not_take_are_counted_until_it_does(caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk, as long as it lasts: one record then says how many there were. At the end they are told lost."""
+    rig = Rig()
+    rig.log.failure = "no room"
+    for number in range(50):
+        rig.audit.denied(_denial(number), Failure(Reason.CALLER_NOT_PERMITTED))
+        await asyncio.sleep(0.5)  # not a wait: virtual
+    assert rig.log.records == []
+    rig.log.failure = ""
+    await asyncio.sleep(1.1)  # not a wait: virtual
+    (told,) = rig.log.records
+    assert (told["count"], told["id"]) == (50, f"{0:032x}")
+    rig.log.failure = "no room"
+    rig.audit.denied(_denial(60), Failure(Reason.CALLER_NOT_PERMITTED))
+    rig.audit.flush()
+    assert caplog.records[-1].getMessage() == "audit denials lost"
+    assert caplog.records[-1].__dict__["fields"] == {"calls": 1}
 
 
 @virtually

@@ -19,6 +19,8 @@ from monitor_contact_service.core import record
 from monitor_contact_service.settings import ConfigurationError
 
 DENIED = {"id": "x", "stage": "denied"}
+# What is written on a full disk too: the room that is left is kept for it.
+OUTCOME = {"id": "x", "stage": "outcome"}
 WITHIN_SECONDS = 30.0
 
 
@@ -60,7 +62,7 @@ async def test_a_failed_write_ends_the_log_for_good(path: Path, call: str, code:
     """All that wait are refused and all that come, health is told once, and nothing is written or synced again."""
     disk = FaultyDisk()
     async with writing(path, disk) as (log, health):
-        assert await log.append(DENIED) == 2
+        assert await log.append(DENIED) == 3
         disk.errors[call] = code
         results = await asyncio.gather(*(log.append(DENIED) for _ in range(50)), return_exceptions=True)
         assert {type(result) for result in results} == {AuditError}
@@ -84,7 +86,7 @@ async def test_records_queued_behind_a_failure_are_refused_too(path: Path) -> No
         behind = [log.append(DENIED) for _ in range(3)]
         disk.errors["write"] = EIO
         disk.going.set()
-        assert await first == 2
+        assert await first == 3
         results = await asyncio.gather(*behind, return_exceptions=True)
         assert {type(result) for result in results} == {AuditError}
 
@@ -115,17 +117,38 @@ async def test_a_full_disk_takes_no_intents_but_the_outcomes_of_those_it_has(
         seq = await log.append(record.intent(entry()))
         disk.errors["reserve"] = ENOSPC
         while not health.said:
-            await log.append(DENIED | {"reason": "x" * 50_000})
-        with pytest.raises(AuditError, match="No space left"):
-            log.append(record.intent(entry(2)))
+            await log.append(OUTCOME | {"reason": "x" * 50_000})
+        for other in (record.intent(entry(2)), DENIED):
+            with pytest.raises(AuditError, match="No space left"):
+                log.append(other)
         await log.append(record.ended(entry(), seq, record.Result.DROPPED, "CANCELLED", 1))
         health.changed.clear()
         del disk.errors["reserve"]
         await asyncio.wait_for(health.changed.wait(), WITHIN_SECONDS)
         assert health.said == ["failed", "recovered"]
         await log.append(record.intent(entry(2)))
-    stages = [link.stage for link in read_chain(path) if link.stage != "denied"]
-    assert stages == ["segment", "intent", "outcome", "intent", "checkpoint"]
+    stages = [link.stage for link in read_chain(path) if link.id != OUTCOME["id"]]
+    assert stages == ["segment", "checkpoint", "intent", "outcome", "intent", "checkpoint"]
+
+
+async def test_refusals_on_a_full_disk_use_up_no_room(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many calls are refused meanwhile, the outcomes find their room, and it goes on by itself."""
+    monkeypatch.setattr(audit_writer, "FULL_RETRY_SECONDS", 0.01)
+    disk = FaultyDisk()
+    async with writing(path, disk) as (log, health):
+        disk.errors["reserve"] = ENOSPC
+        while not health.said:
+            await log.append(OUTCOME | {"reason": "x" * 50_000})
+        size = path.stat().st_size
+        for _ in range(5_000):
+            with pytest.raises(AuditError, match="No space left"):
+                log.append(DENIED | {"reason": "x" * 1_000})
+        assert path.stat().st_size == size
+        await log.append(OUTCOME)
+        health.changed.clear()
+        del disk.errors["reserve"]
+        await asyncio.wait_for(health.changed.wait(), WITHIN_SECONDS)
+        await log.append(DENIED)
 
 
 async def test_intents_queued_while_the_disk_fills_are_refused(path: Path) -> None:
@@ -135,14 +158,14 @@ async def test_intents_queued_while_the_disk_fills_are_refused(path: Path) -> No
         disk.errors["reserve"] = ENOSPC
         disk.reached.clear()
         disk.going.clear()
-        large = log.append(DENIED | {"reason": "x" * 100_000})
+        large = log.append(OUTCOME | {"reason": "x" * 100_000})
         await asyncio.to_thread(disk.reached.wait)
-        more = [log.append(DENIED | {"reason": "x" * 100_000}) for _ in range(5)]
+        more = [log.append(OUTCOME | {"reason": "x" * 100_000}) for _ in range(5)]
         disk.going.set()
         await asyncio.gather(large, *more)
         disk.reached.clear()
         disk.going.clear()
-        last = log.append(DENIED)
+        last = log.append(OUTCOME)
         await asyncio.wait_for(health.changed.wait(), WITHIN_SECONDS)
         log._full = ""  # as if it had not heard yet
         intent = log.append(record.intent(entry()))
@@ -158,12 +181,12 @@ async def test_without_room_for_the_next_file_the_old_one_is_written_on(path: Pa
     disk = FaultyDisk()
     async with writing(path, disk, rotate_bytes=1000) as (log, health):
         disk.errors["reserve"] = ENOSPC
-        await log.append(DENIED | {"reason": "x" * 1000})
-        await log.append(DENIED)
+        await log.append(OUTCOME | {"reason": "x" * 1000})
+        await log.append(OUTCOME)
         assert [file.name for file in path.parent.iterdir() if file.name.startswith("audit")] == ["audit.jsonl"]
         await asyncio.wait_for(health.changed.wait(), WITHIN_SECONDS)
         del disk.errors["reserve"]
-        await log.append(DENIED)
+        await log.append(OUTCOME)
         assert path.with_name("audit.jsonl.000000000001").exists()
     read_chain(path)
 
@@ -184,7 +207,7 @@ async def test_a_disk_that_cannot_reserve_is_used_without(path: Path) -> None:
     disk = FaultyDisk()
     disk.errors["reserve"] = 95  # EOPNOTSUPP
     async with writing(path, disk) as (log, health):
-        assert await log.append(DENIED) == 2
+        assert await log.append(DENIED) == 3
         assert path.read_bytes().endswith(b"}\n")
         assert health.said == []
 
@@ -219,7 +242,7 @@ async def test_a_hanging_disk_leaves_records_pending_and_goes_on(path: Path) -> 
         assert not future.done()
         assert health.said == []
         disk.going.set()
-        assert await future == 2
+        assert await future == 3
 
 
 async def test_the_end_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

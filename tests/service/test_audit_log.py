@@ -22,6 +22,7 @@ from monitor_contact_service.core import audit_chain, record
 from monitor_contact_service.settings import ConfigurationError
 
 DENIED = {"id": "x", "stage": "denied"}
+_BEGIN = ("segment", "checkpoint")
 
 
 @asynccontextmanager
@@ -50,7 +51,7 @@ async def test_a_record_is_on_disk_when_its_future_is_done(path: Path) -> None:
     async with writing(path) as log:
         seq = await log.append(record.intent(entry()))
         link = read_chain(path)[-1]
-        assert (seq, link.seq, link.stage, link.id) == (2, 2, "intent", f"{1:032x}")
+        assert (seq, link.seq, link.stage, link.id) == (3, 3, "intent", f"{1:032x}")
         assert link.record["contact"] == "contact"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -67,7 +68,7 @@ async def test_records_that_come_together_are_written_together(path: Path) -> No
         writes = disk.calls.count("write")
         futures += [log.append(DENIED) for _ in range(500)]
         disk.going.set()
-        assert await asyncio.gather(*futures) == list(range(2, 503))
+        assert await asyncio.gather(*futures) == list(range(3, 504))
         assert disk.calls.count("write") == writes + 1
 
 
@@ -76,7 +77,7 @@ async def test_a_future_that_was_cancelled_disturbs_nobody(path: Path) -> None:
     async with writing(path) as log:
         futures = [log.append(DENIED) for _ in range(3)]
         futures[1].cancel()
-        assert [await futures[0], await futures[2]] == [2, 4]
+        assert [await futures[0], await futures[2]] == [3, 5]
     assert _stages(path).count("denied") == 3
 
 
@@ -85,7 +86,7 @@ async def test_short_writes_are_continued(path: Path, part: int) -> None:
     """A disk that takes a few bytes at a time."""
     async with writing(path, disk=FaultyDisk(part)) as log:
         await asyncio.gather(*(log.append(record.intent(entry(n))) for n in range(3)))
-    assert _stages(path) == ["segment", "intent", "intent", "intent", "checkpoint"]
+    assert _stages(path) == [*_BEGIN, "intent", "intent", "intent", "checkpoint"]
 
 
 async def test_a_large_batch_is_written_in_parts(path: Path) -> None:
@@ -99,7 +100,7 @@ async def test_a_large_batch_is_written_in_parts(path: Path) -> None:
 
     async with writing(path, disk=Sized()) as log:
         await asyncio.gather(*(log.append(DENIED | {"reason": "x" * 100_000}) for _ in range(20)))
-    assert len(read_chain(path)) == 22
+    assert len(read_chain(path)) == 23
     assert max(sizes) < 640 * 1024
 
 
@@ -109,8 +110,8 @@ async def test_a_restart_goes_on_with_the_chain(path: Path) -> None:
         async with writing(path) as log:
             await log.append(DENIED)
     links = read_chain(path)
-    assert [link.stage for link in links] == ["segment", "denied", "checkpoint"] * 3
-    assert [link.seq for link in links] == list(range(1, 10))
+    assert [link.stage for link in links] == [*_BEGIN, "denied", "checkpoint"] * 3
+    assert [link.seq for link in links] == list(range(1, 13))
     assert len({link.chain.split("/")[0] for link in links}) == 1
     assert len({link.chain for link in links}) == 3
 
@@ -198,13 +199,13 @@ async def test_a_closed_file_is_never_overwritten(path: Path) -> None:
 
 
 async def test_checkpoints_come_with_the_records_are_signed_and_published(path: Path) -> None:
-    """Every ten records one, with the hash and the number of what came before; at the end another."""
+    """At once, for the young chain; then every ten records one, with the hash and the number of what came before."""
     published: list[str] = []
     async with writing(path, key=KEY, checkpoint_records=10, publish=published.append) as log:
         await asyncio.gather(*(log.append(DENIED) for _ in range(25)))
     links = read_chain(path)
     found = [link for link in links if link.stage == "checkpoint"]
-    assert [link.record["count"] for link in found] == [10, 10, 6]
+    assert [link.record["count"] for link in found] == [1, 10, 10, 5]
     assert all(link.record["head"] == link.prev for link in found)
     lines = path.read_text().splitlines()
     assert published == [lines[link.seq - 1] for link in found]
@@ -249,7 +250,27 @@ async def test_the_count_goes_on_over_restarts(path: Path) -> None:
     path.write_bytes(image)
     async with writing(path) as log:
         await log.append(DENIED)
-    assert read_chain(path)[-1].record["count"] == 5
+    assert [link.record["count"] for link in read_chain(path) if link.stage == "checkpoint"] == [1, 3, 1]
+
+
+async def test_no_moment_of_a_chain_is_unsigned(path: Path) -> None:
+    """Each start signs what it begins with: what it recovered too, and in a file that it begins because it is time."""
+    published: list[str] = []
+    for rotate_bytes, begin in (
+        (2**26, ["segment", "checkpoint"]),
+        (2**26, ["segment", "recovered", "checkpoint"]),
+        (1, ["checkpoint", "segment", "recovered", "checkpoint"]),
+    ):
+        before = len(published)
+        async with writing(path, key=KEY, rotate_bytes=rotate_bytes, publish=published.append) as log:
+            image = path.read_bytes().rstrip(b"\0")
+            assert _stages(path)[-len(begin) :] == begin
+            assert audit_chain.is_signed_by(image.splitlines()[-1], KEY.public_key())
+            assert published[-1].encode() == image.splitlines()[-1]
+            assert len(published) == before + begin.count("checkpoint")
+            await log.append(record.intent(entry()))
+            image = path.read_bytes()
+        path.write_bytes(image)  # as if it had been killed
 
 
 async def test_a_reader_that_has_gone_is_no_fault_of_the_audit(path: Path) -> None:
@@ -305,7 +326,7 @@ async def test_a_torn_line_is_cut_off_at_every_length(tmp_path: Path) -> None:
         path.write_bytes(whole[: start + length] + b"\0" * (length % 3 * 700))
         now = NOON + timedelta(seconds=length)
         found = recover(Disk(), path, now)
-        assert (found.head.seq, found.torn_bytes, found.open_intents) == (2, length, {2: f"{1:032x}"})
+        assert (found.head.seq, found.torn_bytes, found.open_intents) == (3, length, {3: f"{1:032x}"})
         assert path.read_bytes() == whole[:start]
         copy = path.with_name(found.torn_file)
         assert copy.read_bytes() == whole[start : start + length]
@@ -318,8 +339,8 @@ async def test_a_torn_line_is_recorded(path: Path) -> None:
     async with writing(path):
         pass
     links = read_chain(path)
-    assert [link.stage for link in links] == ["segment", "intent", "segment", "recovered", "checkpoint"]
-    assert path.with_name(links[2].record["torn_file"]).stat().st_size == links[2].record["torn_bytes"]
+    assert [link.stage for link in links] == [*_BEGIN, "intent", "segment", "recovered", "checkpoint"]
+    assert path.with_name(links[3].record["torn_file"]).stat().st_size == links[3].record["torn_bytes"]
 
 
 async def test_a_whole_line_is_never_torn(path: Path) -> None:
@@ -328,7 +349,7 @@ async def test_a_whole_line_is_never_torn(path: Path) -> None:
     path.write_bytes(image)
     async with writing(path):
         pass
-    assert _stages(path) == ["segment", "intent", "denied", "segment", "recovered", "checkpoint"]
+    assert _stages(path) == [*_BEGIN, "intent", "denied", "segment", "recovered", "checkpoint"]
     assert sorted(file.name for file in path.parent.iterdir()) == [".audit.jsonl.lock", "audit.jsonl"]
 
 
@@ -339,7 +360,7 @@ async def test_holes_in_the_last_write_are_torn_too(path: Path) -> None:
     path.write_bytes(whole[:start] + b"\0" * 512 + whole[start + 512 :])
     async with writing(path):
         pass
-    assert _stages(path) == ["segment", "intent", "segment", "recovered", "checkpoint"]
+    assert _stages(path) == [*_BEGIN, "intent", "segment", "recovered", "checkpoint"]
 
 
 @pytest.mark.parametrize("rotated", [False, True])

@@ -190,18 +190,34 @@ async def test_an_exported_chain_verifies(database: Database, open_log: Open, tm
     lines = database.lines(watched.log.chain)
     assert [json.loads(line)["stage"] for line in lines] == [
         "segment",
+        "checkpoint",
         "intent",
         "outcome",
-        "checkpoint",
         "denied",
         "checkpoint",
     ]
-    assert seq == 2
-    assert watched.published == [lines[3], lines[5]]
+    assert seq == 3
+    assert watched.published == [lines[1], lines[5]]
     file = exported(database, watched.log.chain, tmp_path, psql)
     assert file.read_text() == "".join(f"{line}\n" for line in lines)
     assert verify(file, pubkey=key_file) == WHOLE
-    assert not audit_chain.is_signed_by(lines[3].encode(), OTHER_KEY.public_key())
+    assert not audit_chain.is_signed_by(lines[5].encode(), OTHER_KEY.public_key())
+
+
+async def test_a_chain_is_signed_from_its_first_commit_on(
+    database: Database, open_log: Open, tmp_path: Path, psql: str
+) -> None:
+    """A writer that is killed young leaves a chain that verifies with the key: nobody will sign it any more."""
+    key_file = tmp_path / "key.pem"
+    key_file.write_bytes(KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    watched = await open_log(checkpoints=Checkpoints(key=KEY))
+    begun = database.lines(watched.log.chain)
+    seq = await watched.log.append(intent())
+    await watched.log.append(outcome(seq))
+
+    assert [json.loads(line)["stage"] for line in begun] == ["segment", "checkpoint"]
+    assert watched.published == begun[1:]
+    assert verify(exported(database, watched.log.chain, tmp_path, psql), pubkey=key_file) == WHOLE
 
 
 async def test_records_are_durable_in_the_order_in_which_they_came(database: Database, open_log: Open) -> None:
@@ -227,7 +243,7 @@ async def test_two_writers_at_once_have_a_chain_each(
 
     files = [exported(database, each.log.chain, tmp_path, psql) for each in (first, second)]
     assert verify(*files) == WHOLE
-    assert [len(file.read_text().splitlines()) for file in files] == [41, 41]
+    assert [len(file.read_text().splitlines()) for file in files] == [42, 42]
 
 
 @pytest.mark.parametrize(
@@ -393,17 +409,17 @@ async def test_a_record_whose_commit_is_unknown_is_there_once(
     watched = await open_log(proxy.url(database))
     await watched.log.append(intent("first"))
     setattr(proxy, lost, False)
-    future = watched.log.append(outcome(2, "first"))
+    future = watched.log.append(outcome(3, "first"))
     await proxy.swallowed.wait()
     proxy.cut(server=server)
 
     await watched.failed.wait()
-    assert await future == 3
+    assert await future == 4
     await watched.recovered.wait()
     await watched.log.close()
     stages = [record["stage"] for record in database.records(watched.log.chain)]
-    assert stages[:3] == ["segment", "intent", "outcome"]
-    assert set(stages[3:]) <= {"checkpoint"}
+    assert stages[:4] == ["segment", "checkpoint", "intent", "outcome"]
+    assert set(stages[4:]) <= {"checkpoint"}
     assert verify(exported(database, watched.log.chain, tmp_path, psql)) == WHOLE
 
 
@@ -421,7 +437,7 @@ async def test_a_server_that_hangs_is_given_up(
     finally:
         database.server.thaw()
 
-    assert await future == 2
+    assert await future == 3
     await watched.recovered.wait()
     assert [record["stage"] for record in database.records(watched.log.chain)].count("intent") == 1
 
@@ -498,7 +514,7 @@ async def test_an_idle_session_that_ends_is_noticed_and_begun_again(
 
     await watched.failed.wait()
     await watched.recovered.wait()
-    assert await watched.log.append(intent()) == 4  # after a checkpoint that proves that writing works
+    assert await watched.log.append(intent()) == 5  # after a checkpoint that proves that writing works
 
 
 async def test_a_right_that_is_taken_away_is_a_loss_until_it_is_back(database: Database, open_log: Open) -> None:
@@ -510,7 +526,7 @@ async def test_a_right_that_is_taken_away_is_a_loss_until_it_is_back(database: D
     await watched.failed.wait()
     database.query(f"GRANT {table} TO monitor_contact_audit_writer")
 
-    assert await future == 2
+    assert await future == 3
     await watched.recovered.wait()
 
 
@@ -520,7 +536,7 @@ from monitor_contact_service.audit_postgresql import PostgresqlLog
 from monitor_contact_service.audit_writer import Checkpoints
 
 async def main():
-    log = PostgresqlLog(sys.argv[1], checkpoints=Checkpoints(), publish=print)
+    log = PostgresqlLog(sys.argv[1], checkpoints=Checkpoints(), publish=lambda _: None)
     await log.open()
     closed = await log.append({"id": "closed", "stage": "intent"})
     await log.append({"id": "closed", "stage": "outcome", "intent_seq": closed, "result": "answered"})
@@ -547,14 +563,14 @@ async def test_a_killed_writer_gets_its_outcomes_from_another(
     while database.query("SELECT monitor_contact_audit.holder(%s)", dead) != [(None,)]:
         await living.log.append(DENIED)
     heir = await open_log(recovery_seconds=0.05)
-    while (dead, 4) in database.open_intents():
+    while (dead, 5) in database.open_intents():
         await living.log.append(DENIED)
 
-    record = database.records(heir.log.chain)[1]
+    record = database.records(heir.log.chain)[2]
     assert {name: record[name] for name in ("id", "stage", "intent_seq", "result", "of_chain")} == {
         "id": "open",
         "stage": "recovered",
-        "intent_seq": 4,
+        "intent_seq": 5,
         "result": "unknown",
         "of_chain": dead,
     }
@@ -604,12 +620,12 @@ async def test_a_chain_that_somebody_else_has_written_to_is_given_up(
     """Only a new process, with a new chain, can go on: nobody knows what this one is worth."""
     watched = await open_log()
     chain = watched.log.chain
-    for seq in (2, 3, 4):
+    for seq in (3, 4, 5):
         line = audit_chain.line(DENIED, seq, audit_chain.NO_HASH, chain, "2026-01-02T03:04:05.000006Z")
         database.query("INSERT INTO monitor_contact_audit.record VALUES (%s, %s, %s)", chain, seq, line.decode())
     future = watched.log.append(intent())
 
-    with pytest.raises(AuditError, match="seq 1 to 2 were written, the last one is 4"):
+    with pytest.raises(AuditError, match="seq 2 to 3 were written, the last one is 5"):
         await future
     assert watched.failed.is_set()
     with pytest.raises(AuditError, match="were written"):
@@ -623,10 +639,10 @@ async def test_a_server_that_has_forgotten_durable_records_is_not_written_to(
     """As after a fail-over to a standby that had not got them all: acknowledged records are missing."""
     watched = await open_log()
     await watched.log.append(DENIED)
-    database.query("DELETE FROM monitor_contact_audit.record WHERE seq = 2")
+    database.query("DELETE FROM monitor_contact_audit.record WHERE seq = 3")
     database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'writer'")
 
-    with pytest.raises(AuditError, match="seq 2 to 3 were written, the last one is 1"):
+    with pytest.raises(AuditError, match="seq 3 to 4 were written, the last one is 2"):
         await watched.log.append(DENIED)
 
 
@@ -645,8 +661,8 @@ async def test_a_server_that_does_not_run_at_start_is_waited_for(
         database.server.start()
 
     await watched.recovered.wait()
-    assert await watched.log.append(intent()) == 2
-    await watched.log.append(outcome(2))
+    assert await watched.log.append(intent()) == 3
+    await watched.log.append(outcome(3))
     await watched.log.close()
     assert PASSWORD not in caplog.text
 
@@ -763,7 +779,7 @@ async def test_a_checkpoint_that_cannot_be_published_is_told(
 
     log = PostgresqlLog(database.url, checkpoints=Checkpoints(records=1), publish=publish)
     await log.open()
-    assert await log.append(DENIED) == 3
+    assert await log.append(DENIED) == 4
     await log.close()
 
     assert "checkpoint not published" in caplog.text

@@ -2,6 +2,8 @@
 
 import argparse
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -68,6 +70,13 @@ def test_whole_files_in_any_order(
     assert f"the last line has the hash {chain.head.hash}" in output
     assert "signed up to seq 13" in output
     assert "begins" not in output
+    assert "not checked" not in output
+
+
+def test_what_was_not_checked_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a key, a chain that was written anew is whole: nobody may take this for a proof."""
+    assert verify(*split(tmp_path, dozen())) == WHOLE
+    assert "  signatures not checked: no --pubkey\n" in capsys.readouterr().out
 
 
 def test_files_of_the_writer_itself(tmp_path: Path, public_key: Path) -> None:
@@ -126,11 +135,15 @@ def test_an_edit_is_told_by_file_and_byte(tmp_path: Path, capsys: pytest.Capture
     assert expected in capsys.readouterr().out
 
 
-def test_the_same_file_twice_is_found(tmp_path: Path) -> None:
-    """Its records would count twice."""
-    files = split(tmp_path, dozen())
+def test_the_same_file_twice_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As two patterns of a shell name it, or a link; a copy would bring its records a second time."""
+    files = split(tmp_path, dozen(), reserve=RESERVE)
+    link = tmp_path / "link"
+    link.symlink_to(files[2])
 
-    assert verify(*files, files[1]) == TAMPERED
+    assert verify(*files, files[2], link) == WHOLE
+    assert "in 3 files" in capsys.readouterr().out
+    assert verify(*files, written(tmp_path, "copy", files[1].read_bytes())) == TAMPERED
 
 
 @pytest.mark.parametrize("reserve", [b"", RESERVE])
@@ -212,14 +225,44 @@ def test_a_chain_written_anew_is_found_by_anchor_or_key(tmp_path: Path, public_k
     assert verify(file, pubkey=(public_key,)) == TAMPERED
 
 
-def test_an_audit_that_was_emptied_is_found_by_anchor_or_key(tmp_path: Path, public_key: Path) -> None:
-    """Nothing is left that could be wrong."""
+@pytest.mark.parametrize("content", [b"", RESERVE, b'{"v":1,"seq"'])
+def test_nothing_is_said_of_files_without_a_record(
+    tmp_path: Path, public_key: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    """Nobody can tell one that was emptied from one that was not written yet; an anchor can."""
     chain = dozen()
-    file = written(tmp_path, "audit.jsonl", b"")
+    file = written(tmp_path, "audit.jsonl", content)
 
-    assert verify(file) == WHOLE
+    for pubkey in ((), (public_key,)):
+        assert verify(file, pubkey=pubkey) == UNCHECKED
+        output = capsys.readouterr().out
+        assert "nothing was verified: no file has a record\n" in output
+        assert (f"{file}: no record\n" if content in {b"", RESERVE} else f"torn {file}, byte 0: 12 bytes") in output
     assert verify(file, anchor=(f"{chain.head.seq}:{chain.head.hash}",)) == TAMPERED
-    assert verify(file, pubkey=(public_key,)) == TAMPERED
+    assert "nothing was verified" not in capsys.readouterr().out
+
+
+def test_a_file_without_a_record_is_told_beside_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others have a verdict."""
+    empty = written(tmp_path, "empty", b"")
+
+    assert verify(empty, *split(tmp_path, dozen())) == WHOLE
+    assert f"{empty}: no record\n" in capsys.readouterr().out
+
+
+def test_a_first_write_that_was_not_finished_is_torn(tmp_path: Path, public_key: Path) -> None:
+    """It has the first record and the first signature: what is left of it holds no call to vouch for."""
+    chain = Chain(key=KEY)
+    chain.add("segment")
+    chain.checkpoint()
+    for cut in range(1, len(chain.lines[1])):
+        assert verify(written(tmp_path, "torn", chain.data[:-cut] + RESERVE), pubkey=(public_key,)) == TORN
+
+    assert verify(written(tmp_path, "cut", chain.lines[0]), pubkey=(public_key,)) == TAMPERED
+    unsigned = Chain()
+    unsigned.add("segment")
+    unsigned.intent()
+    assert verify(written(tmp_path, "unsigned", unsigned.data + b"{"), pubkey=(public_key,)) == TAMPERED
 
 
 def test_open_intents_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -302,5 +345,40 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     """Neither a missing file nor a missing key is a verdict."""
     with pytest.raises(UncheckedError, match=r"cannot read .*gone: No such file"):
         verify(tmp_path / "gone")
+    with pytest.raises(UncheckedError, match=r"cannot read /proc/self/mem: Input/output error"):
+        verify(Path("/proc/self/mem"))  # can be opened
     with pytest.raises(UncheckedError, match=r"--pubkey: .*gone: No such file"):
         verify(tmp_path, pubkey=(tmp_path / "gone",))
+
+
+def _said(shell_command: str, file: Path) -> tuple[int, str, str]:
+    """Run `audit verify FILE` with this redirection or pipe behind it, in a shell."""
+    program = "import sys; from monitor_contact_service.cli import main; sys.exit(main())"
+    script = f'set -o pipefail; "$1" -c "$2" audit verify "$3" {shell_command}'
+    ended = subprocess.run(
+        ["bash", "-c", script, "bash", sys.executable, program, str(file)],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},  # so that some of it is written only at the end
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_a_reader_that_leaves_is_no_verdict(tmp_path: Path) -> None:
+    """`| head -1` ends it quietly, as SIGPIPE ends other programs: not with the code for tampering."""
+    chains = [Chain(f"{number:08x}/1") for number in range(2000)]
+    for chain in chains:
+        chain.intent()
+    files = [written(tmp_path, chain.name.partition("/")[0], chain.data) for chain in chains]
+
+    assert _said("| true", files[0]) == (141, "", "")
+    assert _said(f"{tmp_path}/* | head -1", files[0])[::2] == (141, "")
+
+
+def test_a_verdict_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    """A full disk is not tampering either."""
+    file = written(tmp_path, "audit.jsonl", dozen().data)
+
+    problem = "monitor-contact: cannot write to standard output: No space left on device\n"
+    assert _said("> /dev/full", file) == (UNCHECKED, "", problem)

@@ -18,6 +18,7 @@ from monitor_contact_service.authorization import (
     assumed,
     question_of,
 )
+from monitor_contact_service.core.asking import Asking
 from monitor_contact_service.core.caller import ANONYMOUS, Authentication, Caller, EndUser, Principal
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
@@ -176,7 +177,7 @@ async def test_off_believes_no_facts() -> None:
 
     assert case.decision.allowed
     assert len(rig.policies.asked) == 1
-    assert await AssumedSupervisors().facts(_COMMAND, 0.0) == assumed("user-secret")
+    assert await AssumedSupervisors().facts(_COMMAND, Asking("caller", 0.0)) == assumed("user-secret")
 
 
 class _Supervisors:
@@ -185,9 +186,9 @@ class _Supervisors:
     def __init__(self, end: SupervisorFacts | Failure) -> None:
         self._end = end
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:
         """End so."""
-        assert (command, deadline) == (_COMMAND, 7.0)
+        assert (command, asking) == (_COMMAND, Asking("caller", 7.0))
         if isinstance(self._end, Failure):
             raise self._end
         return self._end
@@ -196,11 +197,11 @@ class _Supervisors:
 async def test_where_the_check_only_warns_a_failed_read_stops_no_call(caplog: pytest.LogCaptureFixture) -> None:
     """The supervisor may do everything then, and the log says why; facts that were read are passed on."""
     bad = replace(_GOOD, listen_in=False)
-    assert await TolerantSupervisors(_Supervisors(bad)).facts(_COMMAND, 7.0) == bad
+    assert await TolerantSupervisors(_Supervisors(bad)).facts(_COMMAND, Asking("caller", 7.0)) == bad
     assert not caplog.records
 
     failing = TolerantSupervisors(_Supervisors(Failure(Reason.THROTTLED)))
-    assert await failing.facts(_COMMAND, 7.0) == assumed("user-secret")
+    assert await failing.facts(_COMMAND, Asking("caller", 7.0)) == assumed("user-secret")
     assert caplog.records[-1].__dict__["fields"] == {"reason": Reason.THROTTLED}
 
 

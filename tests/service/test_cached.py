@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 from fakes import FakeClock
-from monitor_contact_service.cached import ABSENT_SECONDS, Cached, Known, Latest
+from monitor_contact_service.cached import ABSENT_SECONDS, Cached, Known
+from monitor_contact_service.core.asking import Asking
 from monitor_contact_service.core.failures import Failure, Reason
 
 _DEADLINE = 1_000_000.0
@@ -13,22 +14,22 @@ _DEADLINE = 1_000_000.0
 
 @dataclass
 class _Source:
-    """Gives out a number that counts the readings, or fails; `gate` holds readings up, `latest` is theirs to ask."""
+    """Gives out a number that counts the readings, or fails; `gate` holds readings up, `asking` is for whom."""
 
     failure: Failure | None = None
     readings: int = 0
     ended: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     begun: asyncio.Event = field(default_factory=asyncio.Event)
-    latest: Latest = lambda: 0.0
+    asking: Asking | None = None
 
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def __call__(self, _key: str, latest: Latest) -> int:
+    async def __call__(self, _key: str, asking: Asking) -> int:
         self.readings += 1
         number = self.readings
-        self.latest = latest
+        self.asking = asking
         self.begun.set()
         try:
             await self.gate.wait()
@@ -46,7 +47,7 @@ class _Rig:
         self.cached = Cached(self.source, keep_seconds=60, clock=self.clock, max_entries=max_entries)
 
     async def get(self, key: str = "k", max_age_seconds: float = 1e9) -> int:
-        return (await self.cached.get(key, _DEADLINE, max_age_seconds)).value
+        return (await self.cached.get(key, Asking("caller", _DEADLINE), max_age_seconds)).value
 
     async def begin(self, number: int) -> list["asyncio.Task[int]"]:
         """Return so many who wait for a reading that does not end."""
@@ -173,11 +174,11 @@ async def test_a_reading_has_the_latest_deadline_of_those_who_wait() -> None:
     """It goes on for the patient when the hurried are told that their time is over."""
     rig = _Rig()
     (patient,) = await rig.begin(1)
-    assert rig.source.latest() == _DEADLINE
+    assert rig.source.asking == Asking("caller", _DEADLINE)
     with pytest.raises(Failure) as caught:
-        await rig.cached.get("k", rig.clock())
+        await rig.cached.get("k", Asking("another", rig.clock()))
     assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
-    assert rig.source.latest() == _DEADLINE
+    assert rig.source.asking == Asking("caller", _DEADLINE)
     rig.source.gate.set()
     assert await patient == 1
 
@@ -185,13 +186,13 @@ async def test_a_reading_has_the_latest_deadline_of_those_who_wait() -> None:
 async def test_a_bug_in_a_reading_is_not_hidden() -> None:
     """What is no Failure reaches the caller as it is, and the next call asks again."""
 
-    async def broken(_key: str, _latest: Latest) -> int:
+    async def broken(_key: str, _asking: Asking) -> int:
         raise ZeroDivisionError
 
     cached = Cached(broken, keep_seconds=60, clock=FakeClock())
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            await cached.get("k", _DEADLINE)
+            await cached.get("k", Asking("caller", _DEADLINE))
 
 
 async def test_what_is_known_is_given_without_suspending() -> None:
@@ -199,5 +200,5 @@ async def test_what_is_known_is_given_without_suspending() -> None:
     rig = _Rig()
     await rig.get()
     with pytest.raises(StopIteration) as stopped:
-        rig.cached.get("k", _DEADLINE).send(None)
+        rig.cached.get("k", Asking("caller", _DEADLINE)).send(None)
     assert stopped.value.value == Known(1, 1000.0)

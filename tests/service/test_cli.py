@@ -172,6 +172,126 @@ def test_settings_and_aws_problems_come_together(command: _Command, name: str) -
     assert any("no AWS credentials" in line for line in lines)
 
 
+def test_a_wrong_setting_hides_no_fault_of_a_file(command: _Command, tmp_path: Path) -> None:
+    """Each file that environment or settings file names is read all the same: one run tells all."""
+    (access := tmp_path / "access.toml").write_text('[callers."qa-desk"]\n[callers."dns:a"]\n')
+    (policy := tmp_path / "policy.cedar").write_text("permit (principal, action, resource);")
+    (settings := tmp_path / "settings").write_text(f"MONITOR_CONTACT_POLICY_FILE={policy}\n")
+    missing = str(tmp_path / "missing")
+    done = command.run(
+        "check-config",
+        **_READY,
+        MONITOR_CONTACT_MAX_IN_FLIGHT="many",
+        MONITOR_CONTACT_SETTINGS_FILE=str(settings),
+        MONITOR_CONTACT_ACCESS_FILE=str(access),
+        MONITOR_CONTACT_TLS_CERT_FILE=missing,
+        MONITOR_CONTACT_TLS_KEY_FILE=missing,
+        MONITOR_CONTACT_AUDIT=f"{access}/audit.jsonl",
+        MONITOR_CONTACT_AUDIT_KEY_FILE=missing,
+    )
+    assert done.returncode == EXIT_USAGE
+    told = [
+        "MONITOR_CONTACT_MAX_IN_FLIGHT: ",
+        f"{access}: callers.'qa-desk': ",
+        f"{access}: callers.'dns:a': ",
+        f"{policy}:1: ",
+        f"MONITOR_CONTACT_TLS_CERT_FILE: {missing}: ",
+        f"MONITOR_CONTACT_TLS_KEY_FILE: {missing}: ",
+        f"MONITOR_CONTACT_AUDIT: {access}/audit.jsonl: ",
+        f"MONITOR_CONTACT_AUDIT_KEY_FILE: {missing}: ",
+    ]
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(told)
+    for line, beginning in zip(lines, told, strict=True):
+        assert line.startswith(f"monitor-contact: {beginning}")
+
+
+def test_what_a_wrong_name_leaves_out_is_not_told_as_another_fault(command: _Command, tmp_path: Path) -> None:
+    """With the CAs of clients and the key misspelt, access file and certificate are not wrong because of that."""
+    (access := tmp_path / "access.toml").write_text('trust_domains = ["corp.example"]\n')
+    done = command.run(
+        "check-config",
+        **_READY,
+        HOME="/nonexistent",
+        MONITOR_CONTACT_ACCESS_FILE=str(access),
+        MONITOR_CONTACT_TLS_CLIENT_CA_FILES="/etc/ca.crt",
+        MONITOR_CONTACT_AUDITS=str(tmp_path / "audit.jsonl"),
+    )
+    assert done.returncode == EXIT_USAGE
+    assert [line.split(": ")[1] for line in done.stderr.splitlines()] == [
+        "MONITOR_CONTACT_AUDITS",
+        "MONITOR_CONTACT_TLS_CLIENT_CA_FILES",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql://writer:a-password@db.example/audit?sslmode=foo", ": invalid sslmode value: …"),
+        ("postgresql://writer:a-password@db.example/audit?ssl-mode=require", ""),
+        ("postgresql://writer:x@db:a-password@db.example/audit", ": invalid integer value …"),
+    ],
+)
+@pytest.mark.parametrize("wrong", [{}, {"MONITOR_CONTACT_QUOTA_RATE": "0"}])
+def test_a_database_url_that_libpq_does_not_take_is_refused(
+    command: _Command, url: str, said: str, wrong: dict[str, str]
+) -> None:
+    """It would be tried for ever; nobody is connected to, and the message has no password."""
+    done = command.run("check-config", **_READY, **wrong, MONITOR_CONTACT_AUDIT=url)
+    assert done.returncode == EXIT_USAGE
+    *_, line = done.stderr.splitlines()
+    beginning = (
+        "monitor-contact: MONITOR_CONTACT_AUDIT: must be postgresql://user@host/database, with parameters as libpq"
+    )
+    assert line.startswith(f"{beginning} documents them{said}")
+    assert "a-password" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://writer:a-password@db.example/audit?sslmode=verify-full&sslrootcert=/etc/ca.crt",
+        "postgres://writer@a.example:5432,b.example:5433/audit",
+        "postgresql://writer@/audit?host=/run/postgresql",
+        "postgresql://writer@/audit?hostaddr=192.0.2.1,192.0.2.2&port=1,2",
+    ],
+)
+def test_a_database_url_that_libpq_takes_is_not_connected_to(command: _Command, url: str) -> None:
+    """None of these servers is there."""
+    done = command.run("check-config", **_READY, MONITOR_CONTACT_AUDIT=url)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_doubtful_is_a_warning(command: _Command, tmp_path: Path) -> None:
+    """`check-config` prints it and is content, `serve` logs it and goes on: here until the port is found taken."""
+    certificate, key = Authority().leaf(dns_names=["localhost"]).write(tmp_path)
+    (access := tmp_path / "access.toml").write_text(
+        '[[issuers]]\nissuer = "https://a"\naudience = "m"\nkeys = "https://keys.example"\n'
+    )
+    (policy := tmp_path / "policy.cedar").write_text("")
+    with _taken_port() as port:
+        variables = {
+            **_READY,
+            "MONITOR_CONTACT_LISTEN": f"0.0.0.0:{port}",
+            "MONITOR_CONTACT_DRAIN_SECONDS": "5",
+            "MONITOR_CONTACT_TLS_CERT_FILE": str(certificate),
+            "MONITOR_CONTACT_TLS_KEY_FILE": str(key),
+            "MONITOR_CONTACT_ACCESS_FILE": str(access),
+            "MONITOR_CONTACT_POLICY_FILE": str(policy),
+        }
+        checked = command.run("check-config", **variables)
+        served = command.run("serve", **variables)
+    doubt = "MONITOR_CONTACT_DRAIN_SECONDS (5) should be more than 38: "
+    assert checked.returncode == 0
+    assert checked.stderr.startswith(f"monitor-contact: warning: {doubt}")
+    assert len(checked.stderr.splitlines()) == 1
+    assert served.returncode == EXIT_FAILED
+    warnings = [line for line in served.stderr.splitlines() if '"doubtful setting"' in line]
+    assert [(json.loads(line)["level"], json.loads(line)["doubt"][: len(doubt)]) for line in warnings] == [
+        ("warning", doubt)
+    ]
+
+
 def test_a_good_configuration_is_shown_without_secrets(command: _Command) -> None:
     """Every setting by its variable, and where Connect is; exit 0 although the port is taken: nothing listens."""
     with _taken_port() as port:

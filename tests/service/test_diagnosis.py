@@ -7,6 +7,7 @@ import pytest
 from fakes import FakeClock
 from harness import connect_to
 from monitor_contact_service.connect import Connect
+from monitor_contact_service.core.asking import Asking
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.pacing import Quota
@@ -45,7 +46,7 @@ class _Rig:
     async def cause(self, user: str, contact: str = "call", seconds: float = 10.0) -> str:
         """Have the service's own refusal explained."""
         failure = Failure(Reason.SERVICE_QUOTA_EXCEEDED, metadata={"aws_request_id": "r"})
-        await self.diagnosis.explain(self.command(user, contact), failure, self.clock() + seconds)
+        await self.diagnosis.explain(self.command(user, contact), failure, Asking("caller", self.clock() + seconds))
         assert failure.metadata["aws_request_id"] == "r"
         return failure.metadata["cause"]
 
@@ -63,7 +64,7 @@ async def _refused(rig: _Rig, user: str, contact: str = "call") -> str:
     failure = await rig.monitor(user, contact)
     assert failure is not None
     assert failure.reason is Reason.SERVICE_QUOTA_EXCEEDED
-    await rig.diagnosis.explain(rig.command(user, contact), failure, rig.clock() + 10)
+    await rig.diagnosis.explain(rig.command(user, contact), failure, Asking("caller", rig.clock() + 10))
     return failure.metadata["cause"]
 
 
@@ -138,7 +139,7 @@ async def test_without_the_permission_it_is_silent(rig: _Rig) -> None:
 async def test_other_failures_are_left_alone(rig: _Rig, reason: Reason) -> None:
     """Nothing is asked, nothing added."""
     failure = Failure(reason)
-    await rig.diagnosis.explain(rig.command("oscar"), failure, rig.clock() + 10)
+    await rig.diagnosis.explain(rig.command("oscar"), failure, Asking("caller", rig.clock() + 10))
     assert not failure.metadata
     assert not rig.simulator.counts[_API]
 
@@ -157,8 +158,8 @@ async def test_it_takes_a_second_at_most_and_keeps_the_quota() -> None:
     command = MonitorCommand("i", "c", "u", _LISTEN, "")
     for seconds, cause in ((10.0, "supervisor_offline"), (10.0, "")):
         failure = Failure(Reason.SERVICE_QUOTA_EXCEEDED)
-        await diagnosis.explain(command, failure, clock() + seconds)
+        await diagnosis.explain(command, failure, Asking("caller", clock() + seconds))
         assert failure.metadata == {"cause": cause}
     clock.advance(10)
-    await diagnosis.explain(command, Failure(Reason.SERVICE_QUOTA_EXCEEDED), clock() + 0.8)
+    await diagnosis.explain(command, Failure(Reason.SERVICE_QUOTA_EXCEEDED), Asking("caller", clock() + 0.8))
     assert transport.timeouts == pytest.approx([1.0, 0.7])

@@ -191,7 +191,7 @@ def test_signed_calls_never_go_over_plain_http(environment: Environment, url: st
     """Off loopback an endpoint must be https; the message names the variables."""
     environment.set({"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_CONNECT": url})
     problem = _problem()
-    assert "must be https" in problem
+    assert problem.startswith(f"endpoint {url}: must be https")
     assert "AWS_ENDPOINT_URL_CONNECT" in problem
 
 

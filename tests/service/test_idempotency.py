@@ -11,7 +11,7 @@ from fakes import SESSION, FakeClock
 from monitor_contact_service import interceptors
 from monitor_contact_service.core.command import Capability, MonitorCommand, MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
-from monitor_contact_service.core.idempotency import Successes
+from monitor_contact_service.core.idempotency import JOINED_RETRY_SECONDS, MAX_JOINED, Successes
 from monitor_contact_service.core.work import Work
 from monitor_contact_service.idempotency import Idempotency
 
@@ -134,6 +134,33 @@ async def test_identical_calls_at_the_same_time_are_one_action(rig: _Rig) -> Non
     calls = [await rig.call(replace(_COMMAND)) for _ in range(10)]
     await rig.only().end()
     assert [await call for call in calls] == [SESSION] * 10
+
+
+async def test_a_session_that_is_being_written_down_is_remembered_although_everybody_has_left(rig: _Rig) -> None:
+    """Connect has said yes, the disk is slow, the caller's deadline passes: its repetition gets that session."""
+    call = await rig.call()
+    rig.only().work.sending = True
+    rig.only().work.sending = False
+    rig.only().work.succeeded = True
+    await _leave(call)
+    assert not rig.only().cancelled
+    joined = await rig.call()
+    await rig.only().end()
+    assert await joined is SESSION
+    assert await (await rig.call()) is SESSION
+    rig.only()
+
+
+async def test_no_more_than_a_hundred_wait_for_one_action(rig: _Rig) -> None:
+    """The next is refused at once, with a time to come again; when one leaves there is room again."""
+    calls = [await rig.call() for _ in range(MAX_JOINED)]
+    failure = await _failure(await rig.call())
+    assert (failure.reason, failure.metadata["limit_name"]) == (Reason.OVERLOADED, "joined_calls")
+    assert failure.retry_after_seconds == JOINED_RETRY_SECONDS
+    await _leave(calls.pop())
+    calls.append(await rig.call())
+    await rig.only().end()
+    assert [await call for call in calls] == [SESSION] * MAX_JOINED
 
 
 async def test_joined_calls_get_the_same_failure_each_in_a_copy_of_its_own(rig: _Rig) -> None:

@@ -6,8 +6,11 @@ import shlex
 from pathlib import Path
 
 import pytest
+from monitor_contact.v1.monitor_contact_pb2 import MonitorCapability, MonitorContactRequest
 from monitor_contact_service import policy_commands
+from monitor_contact_service.core.failures import Failure
 from monitor_contact_service.core.policy import PolicyError
+from monitor_contact_service.core.validation import parse
 from monitor_contact_service.policy_arguments import add_policy
 from monitor_contact_service.policy_cases import run_cases
 from monitor_contact_service.policy_files import content_sha256, demo_policies, load_policies, read_content
@@ -17,6 +20,11 @@ _DOCS = Path(__file__).resolve().parents[2] / "docs"
 _OPEN = '@id("open") permit (principal, action, resource);\n'
 _CALL = ("--caller", "anonymous", "--instance-id", "i", "--contact-id", "c", "--user-id", "u")
 _NOON = ("--at", "2026-11-25T12:00")
+_CAPABILITIES = {
+    "SILENT_MONITOR": MonitorCapability.MONITOR_CAPABILITY_SILENT_MONITOR,
+    "BARGE": MonitorCapability.MONITOR_CAPABILITY_BARGE,
+}
+_REFUSED = "must be SILENT_MONITOR, or SILENT_MONITOR and BARGE: the service refuses other requests"
 
 
 def _run(*words: str) -> int:
@@ -135,6 +143,14 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
             '[[cases]]\nname = "n"\nexpect = "allow"\nat = 2026-11-25T12:00:00Z',
             "case 1 (n): at must be a local time without an offset, for example 2026-11-25T14:30:00",
         ),
+        (
+            '[[cases]]\nname = "n"\nexpect = "allow"\ncapabilities = ["BARGE"]',
+            f"case 1 (n): capabilities {_REFUSED}",
+        ),
+        (
+            '[[cases]]\nname = "n"\nexpect = "deny"\ncapabilities = ["SILENT_MONITOR", "SILENT_MONITOR"]',
+            f"case 1 (n): capabilities {_REFUSED}",
+        ),
     ],
 )
 def test_a_table_that_is_wrong_or_does_not_hold_is_told(tmp_path: Path, tests: str, problem: str) -> None:
@@ -157,7 +173,7 @@ def test_all_cases_that_do_not_hold_are_told() -> None:
         'roles = ["other"]',
         'roles = ["demo"]\ntenant = "a"\ninstance_tenant = "b"',
         'roles = ["demo"]\nlisten_in = false',
-        'roles = ["demo"]\nbarge_in = false\ncapabilities = ["BARGE"]',
+        'roles = ["demo"]\nbarge_in = false\ncapabilities = ["SILENT_MONITOR", "BARGE"]',
         'roles = ["demo"]\nrestricted = true',
         'roles = ["demo"]\nverified = false',
         'roles = ["demo"]\nacting_for = "somebody"',
@@ -212,7 +228,7 @@ def test_explain_without_an_access_file_is_about_loopback(tmp_path: Path, capsys
         (("--restricted",), "DENY SILENT_MONITOR: invariant:unrestricted (SUPERVISOR_NOT_PERMITTED)"),
         (("--no-barge-in",), "ALLOW SILENT_MONITOR: open"),
         (
-            ("--no-barge-in", "--capability", "BARGE"),
+            ("--no-barge-in", "--capability", "SILENT_MONITOR", "--capability", "BARGE"),
             "DENY BARGE: invariant:barge-in (SUPERVISOR_NOT_PERMITTED)",
         ),
         (("--acting-for", "u"), "ALLOW SILENT_MONITOR: open"),
@@ -240,8 +256,21 @@ def test_explain_tells_what_each_option_changes(
     )
     code = _run("explain", path, *_CALL, *_NOON, *options)
 
-    assert capsys.readouterr().out.splitlines()[3:] == [line]
+    assert capsys.readouterr().out.splitlines()[-1] == line
     assert code == (4 if line.startswith("DENY") else 0)
+
+
+@pytest.mark.parametrize("capabilities", [("BARGE",), ("BARGE", "BARGE"), ("SILENT_MONITOR", "SILENT_MONITOR")])
+def test_no_policy_is_asked_about_a_request_that_the_service_refuses(
+    tmp_path: Path, capabilities: tuple[str, ...]
+) -> None:
+    """`ALLOW` would promise what no call gets."""
+    request = MonitorContactRequest(instance_id="i", contact_id="c", user_id="u")
+    request.allowed_monitor_capabilities.extend(_CAPABILITIES[name] for name in capabilities)
+    with pytest.raises(Failure, match="VALIDATION_FAILED"):
+        parse(request)
+    options = [word for name in capabilities for word in ("--capability", name)]
+    assert _problems("explain", _policy(tmp_path, _OPEN), *_CALL, *options) == [f"--capability {_REFUSED}"]
 
 
 @pytest.mark.parametrize("time", ["noon", "2026-11-25T12:00Z", "2026-11-25T12:00+01:00", "25.11.2026"])

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from monitor_contact_service import audit_log, audit_postgresql, opentelemetry_tracing, settings_rules
 from monitor_contact_service.address import Address, parse_address
 from monitor_contact_service.core.chance import Limits
 from monitor_contact_service.core.pacing import Quota
@@ -121,7 +122,7 @@ def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, 
         ("max_in_flight", "100000", 100_000),
         ("drain_seconds", "0", 0),
         ("max_connection_age_seconds", "1", 1),
-        ("termination_grace_seconds", "109", 109),
+        ("termination_grace_seconds", "111", 111),
         ("reflection", "off", "off"),
         ("metrics_listen", "[::]:9090", "[::]:9090"),
         ("health_listen", "0.0.0.0:8081", "0.0.0.0:8081"),
@@ -137,6 +138,7 @@ def test_a_default_is_shown_as_it_would_be_set(environment: pytest.MonkeyPatch, 
         ("diagnosis", "off", "off"),
         ("barge_role_arn", "arn:aws:iam::123456789012:role/barge", "arn:aws:iam::123456789012:role/barge"),
         ("allow_endpoint", "connect.example", "connect.example"),
+        ("allow_endpoint", "2001:db8::1", "2001:db8::1"),
         ("audit", "/var/audit.jsonl", SecretStr("/var/audit.jsonl")),
         ("audit", "postgresql://writer@db/audit", SecretStr("postgresql://writer@db/audit")),
         ("audit_key_file", "/etc/key.pem", "/etc/key.pem"),
@@ -173,6 +175,11 @@ def test_every_field_is_read_from_its_variable(
         ("diagnosis", "on"),
         ("barge_role_arn", "arn:aws:iam::1:role/barge"),
         ("barge_role_arn", "barge"),
+        ("allow_endpoint", "https://connect.example"),
+        ("allow_endpoint", "connect.example:8443"),
+        ("allow_endpoint", "connect.example/"),
+        ("allow_endpoint", "[2001:db8::1]"),
+        ("allow_endpoint", "*.connect.example\n"),
         ("audit", "mysql://writer@db/audit"),
         ("audit_rotate_bytes", "1000"),
         ("audit_rotate_seconds", "1"),
@@ -265,15 +272,52 @@ def test_a_default_deadline_above_the_longest_is_refused(environment: pytest.Mon
 
 def test_a_drain_that_outlasts_the_grace_is_refused(environment: pytest.MonkeyPatch) -> None:
     """Whoever stops the process would kill it with calls in flight: the message has the sum, and what to change."""
-    environment.setenv("MONITOR_CONTACT_TERMINATION_GRACE_SECONDS", "108.9")
+    environment.setenv("MONITOR_CONTACT_TERMINATION_GRACE_SECONDS", "110.9")
     [problem] = _problems()
     assert problem == (
-        "MONITOR_CONTACT_TERMINATION_GRACE_SECONDS: must be at least 109: MONITOR_CONTACT_DRAIN_SECONDS (40), "
-        "MONITOR_CONTACT_MAX_DEADLINE_SECONDS (60) and 9 for replies and records; with less, calls are cut off at "
-        "every restart"
+        "MONITOR_CONTACT_TERMINATION_GRACE_SECONDS: must be at least 111: MONITOR_CONTACT_DRAIN_SECONDS (40), "
+        "MONITOR_CONTACT_MAX_DEADLINE_SECONDS (60) and 11 for replies, records and traces; with less, calls or their "
+        "records are cut off at every restart"
     )
     environment.setenv("MONITOR_CONTACT_DRAIN_SECONDS", "39.9")
-    assert read_settings().termination_grace_seconds == 108.9
+    assert read_settings().termination_grace_seconds == 110.9
+
+
+def test_the_grace_holds_every_time_out_of_the_end(environment: pytest.MonkeyPatch) -> None:
+    """The last record, the traces and the audit come after the last answer, whatever their time-outs are."""
+    assert audit_postgresql.CLOSE_SECONDS == audit_log.CLOSE_SECONDS
+    environment.setenv("MONITOR_CONTACT_AUDIT_TIMEOUT_SECONDS", "7.5")
+    rest = 7.5 + opentelemetry_tracing.FLUSH_SECONDS + audit_log.CLOSE_SECONDS + 1
+    environment.setenv("MONITOR_CONTACT_TERMINATION_GRACE_SECONDS", f"{40 + 60 + rest}")
+    assert not list(settings_rules.broken(read_settings()))
+    environment.setenv("MONITOR_CONTACT_TERMINATION_GRACE_SECONDS", f"{40 + 60 + rest - 0.1}")
+    [problem] = _problems()
+    assert f"must be at least {40 + 60 + rest:g}" in problem
+
+
+@pytest.mark.parametrize(
+    ("listen", "drain", "age", "doubts"),
+    [
+        ("0.0.0.0:8443", 38, 30, ["MONITOR_CONTACT_DRAIN_SECONDS (38) should be more than 38"]),
+        ("0.0.0.0:8443", 38.1, 30, []),
+        ("0.0.0.0:8443", 40, 60, ["MONITOR_CONTACT_DRAIN_SECONDS (40) should be more than 71"]),
+        ("127.0.0.1:8443", 0, 30, []),
+    ],
+)
+def test_a_drain_that_connections_outlive_is_doubtful(
+    listen: str, drain: float, age: float, doubts: Sequence[str]
+) -> None:
+    """The line has names and numbers; on loopback nobody is told to go elsewhere."""
+    settings = Settings(
+        listen=listen,
+        drain_seconds=drain,
+        max_connection_age_seconds=age,
+        tls_cert_file="c",
+        tls_key_file="k",
+        access_file="a",
+        policy_file="p",
+    )
+    assert [doubt.partition(": ")[0] for doubt in settings_rules.doubtful(settings)] == doubts
 
 
 def test_rules_between_settings_are_reported_at_once(environment: pytest.MonkeyPatch) -> None:
@@ -366,6 +410,7 @@ def test_all_faults_are_reported_at_once(environment: pytest.MonkeyPatch) -> Non
         ("MONITOR_CONTACT_DRAIN", "; did you mean MONITOR_CONTACT_DRAIN_SECONDS?"),
         ("monitor_contact_max_inflight", "; did you mean MONITOR_CONTACT_MAX_IN_FLIGHT?"),
         ("MONITOR_CONTACT_ATTEMPT_TIMEOUT", "; did you mean MONITOR_CONTACT_ATTEMPT_TIMEOUT_SECONDS?"),
+        ("MONITOR_CONTACT_FOO", ""),
     ],
 )
 def test_an_unknown_variable_gets_a_did_you_mean(environment: pytest.MonkeyPatch, name: str, hint: str) -> None:
@@ -701,6 +746,12 @@ def test_variables_of_others_in_the_file_are_refused_by_their_line(file: _Settin
     """AWS_REGION there would have no effect: it is refused instead of ignored."""
     file.write("MONITOR_CONTACT_QUOTA_BURST=8\nAWS_REGION=eu-central-1\n")
     assert _problems() == [f"{file.path}, line 2: only MONITOR_CONTACT_… variables are read here"]
+
+
+def test_the_file_cannot_name_another_one(file: _SettingsFile) -> None:
+    """It would not be read: where it stands has no effect."""
+    file.write("MONITOR_CONTACT_QUOTA_BURST=8\nmonitor_contact_settings_file=/etc/other\n")
+    assert _problems() == [f"{file.path}, line 2: monitor_contact_settings_file: must be set in the environment"]
 
 
 def test_an_unknown_variable_in_the_file_gets_a_did_you_mean(file: _SettingsFile) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fakes import FakeClock
 from harness import connect_to
 from monitor_contact_service import simulator
+from monitor_contact_service.core.asking import Asking
 from monitor_contact_service.core.command import Capability, MonitorCommand
 from monitor_contact_service.core.failures import Failure, Reason
 from monitor_contact_service.core.pacing import Quota
@@ -49,7 +50,7 @@ class _Rig:
 
     async def facts(self, user: str, *, contact: str = "call", barge: bool = False) -> SupervisorFacts:
         command = self.command(user, contact=contact, barge=barge)
-        return await self.supervisors.facts(command, self.clock() + _SECONDS)
+        return await self.supervisors.facts(command, Asking("caller", self.clock() + _SECONDS))
 
     async def rights(self, user: str, *, contact: str = "call", barge: bool = False) -> tuple[bool, bool, bool]:
         facts = await self.facts(user, contact=contact, barge=barge)
@@ -78,11 +79,19 @@ def _profile(world: World, name: str, *permissions: str) -> SecurityProfile:
     return SecurityProfile(name, f"profile/{name}", world.instances["main"].id, permissions)
 
 
+class _RunningClock(FakeClock):
+    """The real time, for tests that wait for a turn; it can be moved forward like any other."""
+
+    def __call__(self) -> float:
+        """Return the present."""
+        return self.now + time.monotonic()
+
+
 @asynccontextmanager
-async def _rig(rule: Rule = "deny", quota: Quota = PLENTY) -> AsyncIterator[_Rig]:
+async def _rig(rule: Rule = "deny", quota: Quota = PLENTY, clock: FakeClock | None = None) -> AsyncIterator[_Rig]:
     """Yield supervisors whose reads have `quota`, before a Connect that counts nothing."""
+    clock = clock or FakeClock()
     async with Simulator(quotas={str(api): UNLIMITED for api in Api}) as running, connect_to(running.url) as connect:
-        clock = FakeClock()
         reads = paced(connect, clock, quota)
         yield _Rig(running, clock, Supervisors(reads, rule=rule, clock=clock, wall_clock=lambda: _EPOCH + clock()))
 
@@ -161,10 +170,10 @@ async def test_pages_end(pages: int, reason: Reason | None) -> None:
     permissions = script(*listed, found({"Permissions": ["ManagerListenIn"]}))
     supervisors, clock, transport = _scripted(permissions)
     if reason is None:
-        assert (await supervisors.facts(_COMMAND, clock() + _SECONDS)).listen_in
+        assert (await supervisors.facts(_COMMAND, Asking("caller", clock() + _SECONDS))).listen_in
     else:
         with pytest.raises(Failure) as caught:
-            await supervisors.facts(_COMMAND, clock() + _SECONDS)
+            await supervisors.facts(_COMMAND, Asking("caller", clock() + _SECONDS))
         assert caught.value.reason is reason
     assert transport.counts[Api.LIST_PERMISSIONS] == MAX_PAGES
 
@@ -173,7 +182,7 @@ async def test_the_same_token_twice_is_no_answer() -> None:
     """It would go on for ever."""
     supervisors, clock, transport = _scripted(script(found({"Permissions": ["x"], "NextToken": "t"})))
     with pytest.raises(Failure) as caught:
-        await supervisors.facts(_COMMAND, clock() + _SECONDS)
+        await supervisors.facts(_COMMAND, Asking("caller", clock() + _SECONDS))
     assert caught.value.reason is Reason.CONNECT_BAD_RESPONSE
     assert transport.counts[Api.LIST_PERMISSIONS] == 2
 
@@ -277,7 +286,7 @@ _ERRORS = {
 @pytest.mark.parametrize(("fault", "reason", "attempts"), _ERRORS.values(), ids=_ERRORS.keys())
 async def test_a_failed_read_is_answered_by_its_own_row(api: Api, fault: Fault, reason: Reason, attempts: int) -> None:
     """Never as: not permitted. A denied one is our role's fault; what may pass is tried three times."""
-    async with _rig("inside") as rig:
+    async with _rig("inside", clock=_RunningClock()) as rig:
         rig.simulator.inject(replace(fault, api=str(api)))
         failure = await rig.failure("hal")
         assert (failure.reason, failure.outcome_unknown, rig.count(api)) == (reason, False, attempts)
@@ -287,7 +296,7 @@ async def test_a_failed_read_is_answered_by_its_own_row(api: Api, fault: Fault, 
 @pytest.mark.parametrize("error", ["ThrottlingException", "InternalServiceException", "ExpiredTokenException"])
 async def test_what_passes_is_waited_for(api: Api, error: str) -> None:
     """One such answer of each read, and the facts are there all the same."""
-    async with _rig("inside") as rig:
+    async with _rig("inside", clock=_RunningClock()) as rig:
         rig.simulator.inject(Fault("error", api=str(api), error=error, times=1))
         assert await rig.rights("hal") == (True, True, False)
 
@@ -326,7 +335,7 @@ async def test_a_user_of_another_instance_is_another(rig: _Rig) -> None:
     world = rig.simulator.world
     elsewhere = replace(rig.command("sue"), instance_id=world.instances["plain"].id)
     with pytest.raises(Failure) as caught:
-        await rig.supervisors.facts(elsewhere, rig.clock() + _SECONDS)
+        await rig.supervisors.facts(elsewhere, Asking("caller", rig.clock() + _SECONDS))
     assert caught.value.reason is Reason.RESOURCE_NOT_FOUND
 
 
@@ -379,7 +388,7 @@ async def test_ten_cold_profiles_are_read_within_connects_quota() -> None:
         supervisors = Supervisors(reads, rule="deny", clock=time.monotonic, wall_clock=time.time)
         user = world.users["nora"]
         command = MonitorCommand(user.instance_id, "c", user.id, (Capability.SILENT_MONITOR,), "")
-        assert (await supervisors.facts(command, time.monotonic() + _SECONDS)).listen_in
+        assert (await supervisors.facts(command, Asking("caller", time.monotonic() + _SECONDS))).listen_in
         assert [call.status for call in running.calls()] == [200] * 21
 
 
@@ -395,7 +404,7 @@ async def test_without_time_for_the_quota_it_is_no_refusal_of_the_supervisor() -
     async with _rig(quota=Quota(rate=2.0, burst=5)) as rig:
         rig.simulator.world = _ten_listeners(rig.simulator.world)
         with pytest.raises(Failure) as caught:
-            await rig.supervisors.facts(rig.command("nora"), rig.clock() + 2.0)
+            await rig.supervisors.facts(rig.command("nora"), Asking("caller", rig.clock() + 2.0))
         assert caught.value.reason is Reason.OVERLOADED
         assert caught.value.retry_after_seconds is not None
 
@@ -493,7 +502,7 @@ async def test_who_leaves_takes_nothing_from_the_others() -> None:
     supervisors, clock, transport = _scripted(script(found({"Permissions": ["ManagerListenIn"]})))
     held = asyncio.Event()
     transport.hold = held.wait
-    calls = [asyncio.create_task(supervisors.facts(_COMMAND, clock() + _SECONDS)) for _ in range(3)]
+    calls = [asyncio.create_task(supervisors.facts(_COMMAND, Asking("caller", clock() + _SECONDS))) for _ in range(3)]
     await asyncio.sleep(0)
     calls[0].cancel()
     await asyncio.wait([calls[0]])
@@ -508,5 +517,5 @@ async def test_what_is_remembered_is_given_without_suspending(rig: _Rig) -> None
     facts = await rig.facts("sue")
     for _ in range(3):
         with pytest.raises(StopIteration) as stopped:
-            rig.supervisors.facts(rig.command("sue"), rig.clock() + _SECONDS).send(None)
+            rig.supervisors.facts(rig.command("sue"), Asking("caller", rig.clock() + _SECONDS)).send(None)
         assert stopped.value.value == facts

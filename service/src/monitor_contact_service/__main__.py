@@ -33,6 +33,7 @@ from .keys import KeySets
 from .loop_lag import measure_loop_lag
 from .metrics import Metrics, served
 from .policy_reload import PolicyReload
+from .publishing import Publisher
 from .quota import LocalQuota
 from .quota_url import quota_scope
 from .reflection import Reflection
@@ -40,6 +41,7 @@ from .reloading import Reloading
 from .request_id import new_request_id
 from .running import run, stop_signal
 from .settings import Settings
+from .settings_rules import doubtful
 from .settings_text import printable
 from .shared_quota import SharedQuota
 from .telemetry import configure_logging, fields
@@ -55,6 +57,8 @@ def serve(_: argparse.Namespace) -> int:
     """Run the service until it is signalled."""
     configuration = read_configuration()
     configure_logging(configuration.settings.log_level, configuration.settings.log_format)
+    for doubt in doubtful(configuration.settings):
+        _log.warning("doubtful setting", extra=fields(doubt=doubt))
     run(_serve(configuration))
     return 0
 
@@ -63,6 +67,7 @@ def check_config(_: argparse.Namespace) -> int:
     """Report every problem of the configuration, or what `serve` would use."""
     configuration = read_configuration()
     endpoint = configuration.endpoint
+    sys.stderr.writelines(f"monitor-contact: warning: {doubt}\n" for doubt in doubtful(configuration.settings))
     lines = list(printable(configuration.settings))
     lines.append(f"Connect is {endpoint.url}, Region {endpoint.region}; AWS credentials are configured")
     sys.stdout.write("\n".join(lines) + "\n")
@@ -99,7 +104,19 @@ async def _serve(configuration: Configuration) -> None:
             caller_name=metrics.caller_name,
         )
         steps = assemble(settings, access, configuration.policies, outside)
+        followed = _followed(configuration, steps, metrics)
+        reloading = Reloading(
+            settings,
+            tokens=tokens,
+            steps=steps,
+            keys=configuration.keys,
+            verifier=verifier,
+            followed=[each.reload for each in followed],
+            on_reload=metrics.reloaded,
+            on_access=lambda new: metrics.know_callers(new.callers),
+        )
         _watch(metrics, configuration, tokens, steps, health)
+        metrics.watch_info("config_info", lambda: config_info(reloading.settings))
         reflection = Reflection(grpc_server.services()) if settings.serves_reflection else None
         handler = handler_of(settings, steps, outside)
         guard = CallGuard(metrics.calls, tracer, handler.refused)
@@ -117,17 +134,7 @@ async def _serve(configuration: Configuration) -> None:
             extra=fields(address=str(address), tls=tls is not None, connect=endpoint.url, region=endpoint.region),
         )
         _follow_quota(tokens, health)
-        followed = _followed(configuration, steps, metrics)
-        reloading = Reloading(
-            settings,
-            tokens=tokens,
-            steps=steps,
-            keys=configuration.keys,
-            verifier=verifier,
-            followed=[each.reload for each in followed],
-            on_reload=metrics.reloaded,
-            on_access=lambda new: metrics.know_callers(new.callers),
-        )
+        steps.audit.policy(new_request_id(), "policy.loaded", steps.authorization.policies.sha256)
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloading.hang_up)
         async with asyncio.TaskGroup() as background:
             tasks = [
@@ -174,28 +181,26 @@ async def _tokens(settings: Settings, region: str) -> AsyncIterator[LocalQuota |
 async def _audit_log(configuration: Configuration, readiness: Readiness) -> AsyncIterator[AuditLog]:
     """Yield where calls are recorded, open; readiness follows whether it can record."""
     settings, checkpoints = configuration.settings, Checkpoints(key=configuration.audit_key)
+    publisher = Publisher(-1 if sys.__stdout__ is None else sys.__stdout__.fileno())
     log: AuditLog
     if settings.audit_database is None:
         rotation = Rotation(settings.audit_rotate_bytes, settings.audit_rotate_seconds)
-        log = FileLog(configuration.audit_file, rotation=rotation, checkpoints=checkpoints, publish=_publish)
+        log = FileLog(configuration.audit_file, rotation=rotation, checkpoints=checkpoints, publish=publisher.publish)
     else:
         from .audit_postgresql import PostgresqlLog  # noqa: PLC0415 - the extra `postgresql`, likewise
 
-        log = PostgresqlLog(settings.audit_database, checkpoints=checkpoints, publish=_publish)
-    readiness.report("audit", met=True)
+        log = PostgresqlLog(settings.audit_database, checkpoints=checkpoints, publish=publisher.publish)
+    lost = asyncio.Event()
+    log.on_failed = lost.set  # a database may be out of reach for now
+    await log.open()
     log.on_failed = partial(readiness.report, "audit", met=False)
     log.on_recovered = partial(readiness.report, "audit", met=True)
-    await log.open()
+    readiness.report("audit", met=not lost.is_set())
     try:
         yield log
     finally:
         await log.close()
-
-
-def _publish(checkpoint: str) -> None:
-    """Repeat a checkpoint of the audit where its disk's owner cannot reach it: whoever collects standard output."""
-    sys.stdout.write(f"{checkpoint.rstrip()}\n")
-    sys.stdout.flush()
+        await asyncio.to_thread(publisher.close)
 
 
 def _watch(
@@ -210,7 +215,6 @@ def _watch(
     if (tls := configuration.tls) is not None:
         metrics.watch_value("tls_not_after_timestamp_seconds", lambda: tls.not_after, file="cert")
     metrics.watch_info("build_info", build_info)
-    metrics.watch_info("config_info", partial(config_info, configuration.settings))
     metrics.watch_info("policy_info", lambda: {"sha256": steps.authorization.policies.sha256})
 
 
@@ -236,7 +240,6 @@ def _followed(configuration: Configuration, steps: Steps, metrics: Metrics) -> S
     if configuration.tls is not None:
         configuration.tls.on_reload = partial(metrics.reloaded, "tls")
         followed.append(configuration.tls)
-    steps.audit.policy(new_request_id(), "policy.loaded", steps.authorization.policies.sha256)
     return followed
 
 

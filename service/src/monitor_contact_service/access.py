@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
+from .core.failures import Failure
+from .core.identity import AcceptedNames, PeerCertificate, principal_of
 from .settings import ConfigurationError
 
 DEFAULT_TENANT: Final = "default"
@@ -65,6 +67,18 @@ class InstanceEntry(_Strict):
     tenant: _Text = DEFAULT_TENANT
 
 
+def _possible(caller: str, info: ValidationInfo) -> str:
+    """Refuse the id of a caller that nothing in the file identifies; not asked while what identifies is wrong."""
+    known = {key: info.data[key] for key in ("trust_domains", "dns_names", "issuers") if key in info.data}
+    if len(known) == 3 and not _can_identify(caller, **known):  # noqa: PLR2004 - all of them
+        raise ValueError(
+            "nothing here identifies such a caller; ids are spiffe://… of one of trust_domains, dns:name with "
+            "dns_names = true, k8s:namespace:account or oidc:issuer#subject with such an issuer for callers, or "
+            "anonymous"
+        )
+    return caller
+
+
 class Access(_Strict):
     """The whole file. Without `instances` every instance is of the tenant "default"; with some, others are of none."""
 
@@ -72,32 +86,45 @@ class Access(_Strict):
     dns_names: bool = False
     issuers: tuple[Issuer, ...] = ()
     forwarded: Forwarded | None = None
-    callers: Mapping[str, CallerEntry] = Field(default_factory=dict)
+    callers: Mapping[Annotated[str, AfterValidator(_possible)], CallerEntry] = Field(default_factory=dict)
     instances: Mapping[str, InstanceEntry] = Field(default_factory=dict)
 
     @field_validator("issuers")
     @classmethod
-    def _once(cls, issuers: tuple[Issuer, ...]) -> tuple[Issuer, ...]:
+    def _tell_apart(cls, issuers: tuple[Issuer, ...], info: ValidationInfo) -> tuple[Issuer, ...]:
         keys = [(issuer.issuer, issuer.identifies) for issuer in issuers]
+        of_callers = [issuer for issuer in issuers if issuer.identifies == "callers"]
+        problems = []
         if len(set(keys)) != len(keys):
-            raise ValueError("each issuer may stand once for callers and once for end-users")
-        return issuers
-
-    @model_validator(mode="after")
-    def _callers_can_come(self) -> "Access":
-        if self.identifies_by_certificate and self.identifies_by_token:
-            raise ValueError(
+            problems.append("each issuer may stand once for callers and once for end-users")
+        elif sum(issuer.tokens == "kubernetes" for issuer in of_callers) > 1:
+            problems.append(
+                'one issuer with tokens = "kubernetes" at most may identify callers: ids are k8s:namespace:account, '
+                "without the cluster, so accounts of the same name in two clusters would be one caller"
+            )
+        if of_callers and (info.data.get("trust_domains") or info.data.get("dns_names")):
+            problems.append(
                 "trust_domains and dns_names let certificates identify callers: issuers that identify callers would "
                 "never be asked; remove one of the two"
             )
-        impossible = sorted(caller for caller in self.callers if not self._can_identify(caller))
-        if impossible:
+        if problems:
+            raise ValueError("\n".join(problems))
+        return issuers
+
+    @field_validator("forwarded")
+    @classmethod
+    def _proxy_can_come(cls, forwarded: Forwarded | None, info: ValidationInfo) -> Forwarded | None:
+        trust_domains, dns_names = info.data.get("trust_domains"), info.data.get("dns_names")
+        if forwarded is None or trust_domains is None or dns_names is None:
+            return forwarded
+        if not trust_domains:
+            raise ValueError("needs trust_domains: a proxy speaks for callers with SPIFFE IDs")
+        if not _is_certified(forwarded.proxy, trust_domains, dns_names=dns_names):
             raise ValueError(
-                f"callers.{impossible[0]!r}: nothing here identifies such a caller; ids are spiffe://… of one of "
-                "trust_domains, dns:name with dns_names = true, k8s:namespace:account or oidc:issuer#subject with such "
-                "an issuer for callers, or anonymous"
+                "proxy: no certificate that is accepted here proves this id, so nothing that it forwards would be; it "
+                "must be spiffe://… of one of trust_domains, or dns:name with dns_names = true"
             )
-        return self
+        return forwarded
 
     @property
     def identifies_by_token(self) -> bool:
@@ -120,28 +147,35 @@ class Access(_Strict):
         entry = self.instances.get(instance_id)
         return entry.tenant if entry else ""
 
-    def _can_identify(self, caller: str) -> bool:
-        scheme, _, rest = caller.partition(":")
-        match scheme:
-            case "anonymous":
-                return not rest
-            case "spiffe":
-                return rest.startswith("//") and rest[2:].partition("/")[0] in self.trust_domains
-            case "dns":
-                return self.dns_names and bool(rest)
-            case "k8s":
-                return rest.count(":") == 1 and any(
-                    issuer.tokens == "kubernetes" and issuer.identifies == "callers" for issuer in self.issuers
-                )
-            case "oidc":
-                issuer_text = rest.partition("#")[0]
-                return any(
-                    issuer.tokens == "oidc" and issuer.identifies == "callers" and issuer.issuer == issuer_text
-                    for issuer in self.issuers
-                )
+
+def _can_identify(caller: str, *, trust_domains: tuple[str, ...], dns_names: bool, issuers: tuple[Issuer, ...]) -> bool:
+    scheme, separator, rest = caller.partition(":")
+    of_callers = [issuer for issuer in issuers if issuer.identifies == "callers"]
+    match scheme:
+        case "anonymous":
+            return not separator
+        case "k8s":
+            return rest.count(":") == 1 and any(issuer.tokens == "kubernetes" for issuer in of_callers)
+        case "oidc":
+            named = rest.partition("#")[0]
+            return any(issuer.tokens == "oidc" and issuer.issuer == named for issuer in of_callers)
+    return _is_certified(caller, trust_domains, dns_names=dns_names)
+
+
+def _is_certified(principal_id: str, trust_domains: tuple[str, ...], *, dns_names: bool) -> bool:
+    """Return whether there can be a certificate that proves this id: one that has it is judged as a caller's is."""
+    uris = (principal_id,) if principal_id.startswith("spiffe://") else ()
+    names = (principal_id.removeprefix("dns:"),)
+    certificate = PeerCertificate(uris, uris, names, not_after=0, sha256="")
+    try:
+        return principal_of(certificate, AcceptedNames(frozenset(trust_domains), dns_names)).id == principal_id
+    except Failure:
         return False
 
 
+# How pydantic marks a fault of a key, and the tables that are judged by what stands before them.
+_KEY: Final = "[key]"
+_JUDGED: Final = {"forwarded", "callers"}
 _NOBODY: Final = CallerEntry.model_construct(roles=(), tenant="", acts_for_others=False)
 # What holds without a file: whoever reaches loopback, in the one tenant that there is.
 OPEN_ACCESS: Final = Access(callers={"anonymous": CallerEntry(roles=("demo",))})
@@ -167,6 +201,14 @@ def read_access(path: str) -> Access:
 
 
 def _problems(path: str, error: ValidationError) -> Iterator[str]:
-    for fault in error.errors(include_url=False, include_input=False):
-        key = ".".join(str(part) for part in fault["loc"])
-        yield f"{path}: {key + ': ' if key else ''}{fault['msg'].removeprefix('Value error, ')}"
+    faults = error.errors(include_url=False, include_input=False)
+    # A misspelt trust_domains, for example, would let every caller look impossible.
+    misspelt = any(fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1 for fault in faults)
+    for fault in faults:
+        if misspelt and fault["type"] == "value_error" and fault["loc"][0] in _JUDGED:
+            continue
+        *parts, last = fault["loc"]
+        parts = [*parts[:-1], repr(parts[-1])] if last == _KEY else [*parts, last]
+        key = ".".join(str(part) for part in parts)
+        for message in fault["msg"].removeprefix("Value error, ").splitlines():
+            yield f"{path}: {key}: {message}"

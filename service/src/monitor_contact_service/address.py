@@ -15,13 +15,19 @@ class Address(NamedTuple):
         """True for `localhost` and every loopback IP address."""
         if self.host == "localhost":
             return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_ip_address(self.host) and ipaddress.ip_address(self.host).is_loopback
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def is_ip_address(host: str) -> bool:
+    """Return whether a host is an IP address, IPv6 without its brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def parse_address(text: str) -> Address:

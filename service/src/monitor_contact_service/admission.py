@@ -7,7 +7,7 @@ here, so that pace and probes follow it. Sending is the matter of `attempts`.
 import asyncio
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol, Self
+from typing import Protocol, Self, assert_never
 
 from .core import chance, retry
 from .core.failures import Failure, Reason
@@ -185,7 +185,7 @@ class Place(AbstractAsyncContextManager["Place"]):
         """Report how the attempt failed."""
         turns, probe, self.probing = self._admission.turns, self.probing, False
         match retry.classify(failure):
-            case retry.RetryClass.FINAL:
+            case retry.RetryClass.FINAL | retry.RetryClass.AT_WORK:
                 turns.answered()
             case retry.RetryClass.TRANSIENT:
                 turns.failed(failure, probe=probe)
@@ -194,8 +194,11 @@ class Place(AbstractAsyncContextManager["Place"]):
                 turns.throttled(failure.retry_after_seconds)
                 if probe:
                     turns.undecided()
-            case retry.RetryClass.CREDENTIALS if probe:
-                turns.undecided()
+            case retry.RetryClass.CREDENTIALS:
+                if probe:
+                    turns.undecided()
+            case unknown:
+                assert_never(unknown)
 
     def come_again_seconds(self) -> float:
         """Return when a repetition of this call could be sent."""

@@ -131,8 +131,6 @@ class Attempts:
             try:
                 return await self._attempt(call, place)
             except Failure as failure:
-                # After an ambiguous attempt no later refusal proves that nothing started.
-                call.outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or call.outcome_unknown
                 wait = await self._wait_seconds(failure, call, place)
                 _log_failed(failure, call, wait)
                 if wait is None or not await self._another(wait, place):
@@ -153,6 +151,9 @@ class Attempts:
                 barge=call.barge,
             )
         except Failure as failure:
+            # After an ambiguous attempt no later refusal proves that nothing started.
+            call.outcome_unknown = failure.outcome_unknown = failure.outcome_unknown or call.outcome_unknown
+            place.work.unknown = call.outcome_unknown
             place.failed(failure)
             raise
         finally:

@@ -80,7 +80,7 @@ class Audit:
         self.code_of = code_of
         self.clock = clock
         self._timeout_seconds = timeout_seconds
-        self._denials = Denials(self.queue, code_of)
+        self._denials = Denials(self._offer, code_of)
         self._overdue = 0
 
     def action(self, entry: Entry, work: Work) -> "Action":
@@ -107,7 +107,8 @@ class Audit:
 
     def flush(self) -> None:
         """Queue the denials that are still being counted; for the end, before the log is closed."""
-        self._denials.flush()
+        if lost := self._denials.flush():
+            _log.error("audit denials lost", extra=fields(calls=lost))
 
     async def begin(self, entry: Entry, work: Work) -> int:
         """Return the seq of the durable intent. Raises what `Action` says."""
@@ -145,6 +146,14 @@ class Audit:
             return None
         future.add_done_callback(partial(_log_if_lost, members))
         return future
+
+    def _offer(self, members: record.Record) -> bool:
+        """Append a record that can wait; return whether the log has taken it. What becomes of it then is logged."""
+        try:
+            self._observed(members).add_done_callback(partial(_log_if_lost, members))
+        except AuditError:
+            return False
+        return True
 
     def _append(self, members: record.Record) -> "asyncio.Future[int]":
         try:
@@ -207,13 +216,14 @@ class Action(AbstractAsyncContextManager["Action"]):
     it waits until the outcome is durable, as long as the time-out says, but not if the work was cancelled.
     """
 
-    __slots__ = ("_audit", "_began", "_entry", "_intent_seq", "_session", "_work")
+    __slots__ = ("_audit", "_began", "_entry", "_failure", "_intent_seq", "_session", "_work")
 
     def __init__(self, audit: Audit, entry: Entry, work: Work) -> None:
         self._audit = audit
         self._entry = entry
         self._work = work
         self._session: MonitoringSession | None = None
+        self._failure: Failure | None = None
         self._intent_seq = 0
         self._began = 0.0
 
@@ -229,19 +239,26 @@ class Action(AbstractAsyncContextManager["Action"]):
     def succeeded(self, session: MonitoringSession) -> None:
         """Note that Connect has started this session."""
         self._session = session
+        self._work.succeeded = True
+
+    def failed(self, failure: Failure) -> None:
+        """Note how it failed, while something is still done about it: who leaves meanwhile does not change that."""
+        self._failure = failure
 
     def _outcome(self, error: BaseException | None) -> record.Record:
-        entry, seq, sent = self._entry, self._intent_seq, self._work.sent
+        entry, seq, work = self._entry, self._intent_seq, self._work
         duration_us = self._audit.duration_us(self._began)
         if self._session is not None:
             return record.succeeded(entry, seq, self._session, duration_us)
-        if isinstance(error, Failure):
-            code = self._audit.code_of(error.reason)
-            return record.failed(entry, seq, error, sent=sent, code=code, duration_us=duration_us)
+        failure = error if isinstance(error, Failure) else self._failure
+        if failure is not None:
+            code = self._audit.code_of(failure.reason)
+            return record.failed(entry, seq, failure, sent=work.sent, code=code, duration_us=duration_us)
         if isinstance(error, asyncio.CancelledError):
-            return record.ended(entry, seq, Result.UNKNOWN if sent else Result.DROPPED, "CANCELLED", duration_us)
+            result = Result.UNKNOWN if work.unknown else Result.DROPPED
+            return record.ended(entry, seq, result, "CANCELLED", duration_us)
         code = self._audit.code_of(Reason.INTERNAL)
-        return record.ended(entry, seq, Result.UNKNOWN if sent else Result.NOT_SENT, code, duration_us)
+        return record.ended(entry, seq, Result.UNKNOWN if work.unknown else Result.NOT_SENT, code, duration_us)
 
 
 def _tell(

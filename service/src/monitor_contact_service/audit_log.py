@@ -86,7 +86,7 @@ class FileLog:
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
         self._batch = 0  # how many records were last written together
         self._failure = ""  # why nothing is written any more
-        self._full = ""  # why no further action is
+        self._full = ""  # why nothing but outcomes is
 
     async def open(self) -> None:
         """Settle what the last process left open, and begin.
@@ -103,11 +103,11 @@ class FileLog:
         """Queue a record; the future has its seq once it is durable.
 
         Raises:
-            AuditError: nothing is written any more, or no further action.
+            AuditError: nothing is written any more; or the disk is full, and what is left is kept for outcomes.
         """
         if self._failure:
             raise AuditError(self._failure)
-        if self._full and record["stage"] == "intent":
+        if self._full and not _has_kept_room(record):
             raise AuditError(self._full)
         future = self._loop.create_future()
         self._queue.put((record, future))
@@ -153,8 +153,8 @@ class FileLog:
         """Write the records and tell who waits for them; return whether it can go on."""
         full = self._writer.full
         if full is not None:
-            self._tell(_fail, [item for item in items if _is_intent(item[0])], str(full))
-            items = [item for item in items if not _is_intent(item[0])]
+            self._tell(_fail, [item for item in items if not _has_kept_room(item[0])], str(full))
+            items = [item for item in items if _has_kept_room(item[0])]
         try:
             numbers, published = self._writer.write([record for record, _ in items])
         except Exception as error:  # noqa: BLE001 - whatever it is, the chain cannot be continued
@@ -205,8 +205,8 @@ class FileLog:
             self.on_recovered()
 
 
-def _is_intent(record: Mapping[str, object]) -> bool:
-    return record["stage"] == "intent"
+def _has_kept_room(record: Mapping[str, object]) -> bool:
+    return record["stage"] == "outcome"
 
 
 def _resolve(items: Sequence[_Item], numbers: Sequence[int]) -> None:

@@ -1,12 +1,12 @@
 """Finds out at start how far the last process came: the end of the chain, half-written lines, intents without outcome.
 
-Reads the file that was written last and the one before it: an action lives for less than a file does. Cuts a torn tail
-off, after a copy of it was kept; writes no records.
+Reads the file that was written last, the one before it, and as many before that as an action can have lived. Cuts a
+torn tail off, after a copy of it was kept; writes no records.
 """
 
 import os
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,8 @@ from .settings import ConfigurationError
 VARIABLE: Final = "MONITOR_CONTACT_AUDIT"
 # One write holds less than this, and the one before was durable when it began: more cannot be torn.
 WRITE_MAX_BYTES: Final = 512 * 1024 + audit_chain.MAX_LINE_BYTES
+# No action lives longer: the longest deadline that can be configured, and a minute for its end.
+ACTION_TIME: Final = timedelta(seconds=360)
 
 
 @dataclass(slots=True)
@@ -91,15 +93,42 @@ def recover(disk: Disk, path: Path, now: datetime) -> Recovered:
         OSError: one cannot be read or mended.
     """
     state = Recovered()
-    for closed in closed_files(path)[-1:]:
+    for closed in _recent(path):
         if fault := _read(closed, state):
             raise _damaged(closed, fault)
-    state.begin_file()
+        state.begin_file()
     if path.exists():
         if not path.is_file():
             raise ConfigurationError([f"{VARIABLE}: {path} is not a file; name the file to write to"])
         _read_last(disk, path, state, now)
     return state
+
+
+def _recent(path: Path) -> list[Path]:
+    """Return the closed files that can hold an open intent, in their order.
+
+    What was open when the process ended had begun `ACTION_TIME` before at most, and it ended after the last file began.
+    """
+    closed = closed_files(path)
+    last_began = _began(path) or (_began(closed[-1]) if closed else None)
+    recent: list[Path] = []
+    for file in reversed(closed):
+        recent.insert(0, file)
+        began = _began(file)
+        if began is not None and last_began is not None and began < last_began - ACTION_TIME:
+            break
+    return recent
+
+
+def _began(path: Path) -> datetime | None:
+    """Return the time of a file's first line; None if it has none that can be read."""
+    if not path.is_file():  # a pipe would never be opened
+        return None
+    try:
+        with path.open("rb") as file:
+            return _time(audit_chain.parse(_whole(file.readline(audit_chain.MAX_LINE_BYTES + 1))))
+    except (OSError, ChainError):
+        return None
 
 
 def _read_last(disk: Disk, path: Path, state: Recovered, now: datetime) -> None:

@@ -32,7 +32,7 @@ class Line:
 
 
 class Unsettled:
-    """The end of a chain that begins empty; its first record is added at once.
+    """The end of a chain that begins empty; its first record and a checkpoint, so that it is signed, are added at once.
 
     Args:
         checkpoints: how often, and signed by what.
@@ -63,11 +63,11 @@ class Unsettled:
         self._written_seq = 0
         self._checkpoints = checkpoints
         self._key_id = audit_chain.key_id(checkpoints.key.public_key()) if checkpoints.key else ""
-        self._checkpoint_at = clock() + checkpoints.seconds
         self._utc_now = utc_now
         self._clock = clock
         self._random_bytes = random_bytes
         self.add(record.segment(self._new_id(utc_now())))
+        self.add_checkpoint()
 
     def add(self, members: Mapping[str, object], future: Seq | None = None) -> None:
         """Add a record that `future` waits for, and a checkpoint after it if it is the last of so many."""

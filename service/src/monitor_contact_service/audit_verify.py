@@ -5,9 +5,11 @@ were exported from PostgreSQL) may be given together, in any order.
 """
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -39,6 +41,8 @@ EXIT_TAMPERED: Final = 1
 EXIT_TORN: Final = 2
 EXIT_OPEN: Final = 3
 EXIT_UNCHECKED: Final = 4
+# Nobody reads what is said: as a shell shows a process that SIGPIPE has ended. Python's own 1 would say "tampered".
+EXIT_NO_READER: Final = 141
 
 # Of very many open intents (a process that still runs, a chain of PostgreSQL without its successor's) these are named.
 _NAMED_INTENTS: Final = 20
@@ -62,10 +66,11 @@ def audit_verify(arguments: argparse.Namespace) -> int:
     """Verify `arguments.files` and print what was found; return the exit code.
 
     Args:
-        arguments: `files` (one or more paths), `anchor` (texts SEQ:HASH), `pubkey` (paths of PEM files).
+        arguments: `files` (one or more paths; one that is given twice counts once), `anchor` (texts SEQ:HASH),
+            `pubkey` (paths of PEM files).
 
     Raises:
-        UncheckedError: a file, key or anchor cannot be read.
+        UncheckedError: a file, key or anchor cannot be read, or the verdict cannot be written.
     """
     keys = [_public_key(path) for path in arguments.pubkey]
     proof = Proof(
@@ -73,10 +78,17 @@ def audit_verify(arguments: argparse.Namespace) -> int:
         unsigned_records=Checkpoints().records,
         anchors=[_anchor(text) for text in arguments.anchor],
     )
+    files = {os.path.realpath(path): Path(path) for path in arguments.files}
     try:
-        return _Report(proof).verify([Path(path) for path in arguments.files])
-    except OSError as error:
-        raise UncheckedError([f"cannot read {error.filename}: {error.strerror}"]) from error
+        exit_code = _Report(proof).verify(list(files.values()))
+        sys.stdout.flush()
+    except OSError as error:  # of standard output: those of files are UncheckedErrors already
+        # https://docs.python.org/3/library/signal.html#note-on-sigpipe: else the flush at the end fails once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return EXIT_NO_READER
+        raise UncheckedError([f"cannot write to standard output: {error.strerror}"]) from error
+    return exit_code
 
 
 class _Report:
@@ -88,48 +100,48 @@ class _Report:
         self._is_torn = False
 
     def verify(self, paths: Sequence[Path]) -> int:
-        """Print what is found in the files; return the exit code. Raises OSError."""
+        """Print what is found in the files; return the exit code. Raises UncheckedError, and OSError of the output."""
         files = [file for path in paths if (file := self._identify(path)) is not None]
         writers = dict.fromkeys(sorted(file.writer for file in files))
         verifications = [self._verify_writer([file for file in files if file.writer == writer]) for writer in writers]
-        if not verifications:
-            _say("no records")
-            self._is_tampered |= bool(self._proof.keys)  # nothing that a key could vouch for
         for fault in anchor_faults(self._proof.anchors, verifications):
             self._tampered(fault)
         return self._conclude(verifications)
 
     def _identify(self, path: Path) -> _File | None:
-        """Return whose file it is, by its first line; None if it has none that could be wrong."""
-        with path.open("rb") as file:
+        """Return whose file it is, by its first line; None if it has no record."""
+        with _opened(path) as file:
             line = file.readline(MAX_LINE_BYTES + 1)
             try:
                 link = audit_chain.parse(line.removesuffix(b"\n"))
             except ChainError as error:
-                rest = _rest(file, line)
-                if is_torn(rest, WRITE_MAX_BYTES):
-                    self._torn(Place(str(path), 0), rest)
-                else:
-                    self._tampered(TamperedError(Place(str(path), 0), str(error)))
-                return None
-        return _File(path, link.chain.partition("/")[0], link.seq)
+                fault, rest = str(error), _rest(file, line)
+            else:
+                return _File(path, link.chain.partition("/")[0], link.seq)
+        place = Place(str(path), 0)
+        if not rest:  # nothing, or only a reserve
+            _say(f"{path}: no record")
+        elif is_torn(rest, WRITE_MAX_BYTES):
+            self._torn(place, rest)
+        else:
+            self._tampered(TamperedError(place, fault))
+        return None
 
     def _verify_writer(self, files: list[_File]) -> Verification:
         verification = Verification(self._proof)
         files.sort(key=attrgetter("first_seq"))
         try:
-            for file in files:
-                self._read(file.path, verification, is_last=file is files[-1])
-            verification.end()
+            torn = [self._read(file.path, verification, is_last=file is files[-1]) for file in files]
+            verification.end(is_torn=torn[-1])
         except TamperedError as fault:
             self._tampered(fault)
         _say(*_summary(verification, len(files), signed=bool(self._proof.keys)))
         return verification
 
-    def _read(self, path: Path, verification: Verification, *, is_last: bool) -> None:
-        """Follow the lines of one file. Raises TamperedError."""
+    def _read(self, path: Path, verification: Verification, *, is_last: bool) -> bool:
+        """Follow the lines of one file; return whether its last write was not finished. Raises TamperedError."""
         name = str(path)
-        with path.open("rb") as file:
+        with _opened(path) as file:
             offset = 0
             for line in _lines(file):
                 place = Place(name, offset)
@@ -140,29 +152,45 @@ class _Report:
                     # A place before this line: the line itself is whole.
                     if not is_last or fault.place != place or not is_torn(rest, WRITE_MAX_BYTES):
                         raise
-                    self._torn(place, rest)
-                    return
+                    break
                 offset += len(line)
+            else:
+                return False
+        if rest:  # else only a reserve
+            self._torn(place, rest)
+        return bool(rest)
 
     def _tampered(self, fault: TamperedError) -> None:
         self._is_tampered = True
         _say(f"TAMPERED {_where(fault.place)}{fault.problem}")
 
     def _torn(self, place: Place, rest: bytes) -> None:
-        if rest:  # else only a reserve
-            self._is_torn = True
-            _say(f"torn {_where(place)}{len(rest)} bytes of a write that was not finished")
+        self._is_torn = True
+        _say(f"torn {_where(place)}{len(rest)} bytes of a write that was not finished")
 
-    def _conclude(self, verifications: Iterable[Verification]) -> int:
+    def _conclude(self, verifications: Sequence[Verification]) -> int:
         intents = open_intents(verifications)
         _say(*(f"open intent: seq {seq} of {chain}, request {name}" for seq, name, chain in intents[:_NAMED_INTENTS]))
         if len(intents) > _NAMED_INTENTS:
             _say(f"open intents: {len(intents)} in all")
         if self._is_tampered:
             return EXIT_TAMPERED
+        if not verifications:
+            _say("nothing was verified: no file has a record")
+            return EXIT_UNCHECKED
         if intents:
             return EXIT_OPEN
         return EXIT_TORN if self._is_torn else EXIT_WHOLE
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read it; nothing else may be done meanwhile. Raises UncheckedError."""
+    try:
+        with path.open("rb") as file:
+            yield file
+    except OSError as error:
+        raise UncheckedError([f"cannot read {path}: {error.strerror}"]) from error
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:
@@ -185,8 +213,7 @@ def _summary(verification: Verification, files: int, *, signed: bool) -> Iterato
     yield f"  the last line has the hash {head.hash}"
     if verification.first_seq > 1:
         yield f"  begins at seq {verification.first_seq}: what was before is not known"
-    if signed:
-        yield f"  signed up to seq {verification.signed_seq}"
+    yield f"  signed up to seq {verification.signed_seq}" if signed else "  signatures not checked: no --pubkey"
 
 
 def _where(place: Place | None) -> str:

@@ -102,16 +102,19 @@ class Writer:
             undo.pop_all()
         return published
 
-    def write(self, records: Sequence[Mapping[str, object]]) -> tuple[list[int], list[str]]:
+    def write(
+        self, records: Sequence[Mapping[str, object]], *, checkpoint: bool = False
+    ) -> tuple[list[int], list[str]]:
         """Make records durable; return the seq of each, and the lines of checkpoints. Raises OSError, and ends then.
 
-        `full` says afterwards whether there is room for more actions.
+        With `checkpoint`, one follows them whatever the time. `full` says afterwards whether there is room for more
+        actions.
         """
         self.full = None
         self._set_time()
         self._rotate_if_due()
         numbers = [self._add_record(each) for each in records]
-        if self._since_checkpoint and self._clock() >= self._checkpoint_at:
+        if self._since_checkpoint and (checkpoint or self._clock() >= self._checkpoint_at):
             self._add_checkpoint()
         self._flush()
         self._keep_room()
@@ -157,7 +160,10 @@ class Writer:
             raise ConfigurationError([problem]) from error
 
     def _begin(self, found: Recovered) -> list[str]:
-        """Write that a new process goes on, and the outcomes that the last one could not write."""
+        """Write that a new process goes on, and the outcomes that the last one could not write.
+
+        The checkpoint after them is not left to its time: no chain is without a signature, not for a minute either.
+        """
         self._set_time()
         self._head = found.head
         self._chain = f"{found.writer or self._random_bytes(8).hex()}/{self._random_bytes(4).hex()}"
@@ -166,7 +172,7 @@ class Writer:
         self._since_checkpoint = found.since_checkpoint
         segment = record.segment(self._new_id(), torn_bytes=found.torn_bytes, torn_file=found.torn_file)
         recovered = [record.recovered(request_id, seq) for seq, request_id in found.open_intents.items()]
-        return self.write([segment, *recovered])[1]
+        return self.write([segment, *recovered], checkpoint=True)[1]
 
     def _add_record(self, members: Mapping[str, object]) -> int:
         seq = self._add(members)

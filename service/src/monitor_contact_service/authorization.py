@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from zoneinfo import ZoneInfo
 
 from .access import Access
+from .core.asking import Asking
 from .core.caller import ANONYMOUS, Caller
 from .core.command import Capability, MonitorCommand
 from .core.failures import Failure, Reason
@@ -171,7 +172,7 @@ def question_of(access: Access, caller: Caller, command: MonitorCommand, local: 
 class AssumedSupervisors:
     """Stands in for `Supervisors` where the supervisor check is off: asks nobody."""
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:  # noqa: ARG002 - the seam's
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:  # noqa: ARG002 - the seam's
         """Return that the supervisor may do everything."""
         return assumed(command.user_id)
 
@@ -179,7 +180,7 @@ class AssumedSupervisors:
 class FactsSource(Protocol):
     """Asks Connect about supervisors: `supervisors.Supervisors`."""
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:
         """Return what Connect says, or raise the Failure that says why it could not be asked."""
 
 
@@ -189,10 +190,10 @@ class TolerantSupervisors:
     def __init__(self, supervisors: FactsSource) -> None:
         self._supervisors = supervisors
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:
         """Return what Connect says, or that the supervisor may do everything if it cannot be asked."""
         try:
-            return await self._supervisors.facts(command, deadline)
+            return await self._supervisors.facts(command, asking)
         except Failure as failure:
             _log.warning("supervisor not checked, but let through", extra=fields(reason=failure.reason))
             return assumed(command.user_id)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from .core.asking import Asking
 from .core.deadline import LEAST_USEFUL_SECONDS, too_short
 from .core.failures import Failure, Reason
 
@@ -21,9 +22,6 @@ MAX_ENTRIES: Final = 10_000
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
-
-# The latest deadline of those who wait, in monotonic seconds: it moves when others join.
-Latest = Callable[[], float]
 
 
 class Known(NamedTuple, Generic[Value]):
@@ -41,7 +39,7 @@ class Cached(Generic[Key, Value]):
     """What is known, by key. When there is too much, what was used least recently goes.
 
     Args:
-        read: reads one value by a deadline; raises Failure.
+        read: reads one value for somebody; raises Failure.
         keep_seconds: how long a value is believed.
         clock: monotonic seconds.
         on_change: called whenever something else is known than before.
@@ -50,7 +48,7 @@ class Cached(Generic[Key, Value]):
 
     def __init__(
         self,
-        read: Callable[[Key, Latest], Coroutine[Any, Any, Value]],
+        read: Callable[[Key, Asking], Coroutine[Any, Any, Value]],
         *,
         keep_seconds: float,
         clock: Callable[[], float],
@@ -88,7 +86,7 @@ class Cached(Generic[Key, Value]):
         self._known.move_to_end(key)
         return Known(value, at)
 
-    async def get(self, key: Key, deadline: float, max_age_seconds: float = math.inf) -> Known[Value]:
+    async def get(self, key: Key, asking: Asking, max_age_seconds: float = math.inf) -> Known[Value]:
         """Return what is known, or what is read now; whoever leaves takes nothing from the others who wait.
 
         Raises:
@@ -100,13 +98,13 @@ class Cached(Generic[Key, Value]):
             return known
         flight = self._flights.get(key)
         if flight is None:
-            flight = self._flights[key] = _Flight()
+            flight = self._flights[key] = _Flight(asking)
             flight.task = asyncio.get_running_loop().create_task(self._fly(key, flight))
             flight.task.add_done_callback(_fetch_error)
         flight.waiting += 1
-        flight.latest = max(flight.latest, deadline)
+        flight.asking.deadline = max(flight.asking.deadline, asking.deadline)
         try:
-            await asyncio.wait((flight.task,), timeout=max(0.0, deadline - now) + GRACE_SECONDS)
+            await asyncio.wait((flight.task,), timeout=max(0.0, asking.deadline - now) + GRACE_SECONDS)
         finally:
             flight.waiting -= 1
             if not flight.waiting and not flight.task.done():  # nobody is left: no quota for nobody
@@ -116,7 +114,7 @@ class Cached(Generic[Key, Value]):
 
     async def _fly(self, key: Key, flight: "_Flight[Value]") -> Known[Value]:
         try:
-            known = Known(await self._read(key, lambda: flight.latest), self._clock())
+            known = Known(await self._read(key, flight.asking), self._clock())
         except Failure as failure:
             if failure.reason is Reason.RESOURCE_NOT_FOUND:
                 self._keep(key, Known(failure.copy(), self._clock()))
@@ -139,15 +137,15 @@ class Cached(Generic[Key, Value]):
 
 
 class _Flight(Generic[Value]):
-    """One reading under way, how many wait for it, and until when."""
+    """One reading under way, how many wait for it, for whom it is and until when."""
 
-    __slots__ = ("latest", "task", "waiting")
+    __slots__ = ("asking", "task", "waiting")
 
     task: asyncio.Task[Known[Value]]
 
-    def __init__(self) -> None:
+    def __init__(self, asking: Asking) -> None:
         self.waiting = 0
-        self.latest = -math.inf
+        self.asking = Asking(asking.caller, asking.deadline)
 
 
 def _landed(task: asyncio.Task[Known[Value]]) -> Known[Value]:

@@ -90,8 +90,10 @@ def _add_check_config(commands: "Commands[argparse.ArgumentParser]") -> None:
         "check-config",
         add_help=False,
         help="check the configuration and report every problem, without listening",
-        description="Check the settings and AWS's configuration and print what `serve` would use.",
-        epilog="exit codes: 0 `serve` would start, 2 wrong configuration",
+        description="Check the settings, the files that they name and AWS's configuration, and print what `serve` "
+        "would use; what looks wrong and may be right is a warning. Ports, servers and the audit are not opened: only "
+        "`serve` finds what is wrong with those.",
+        epilog="exit codes: 0 nothing is wrong, 2 wrong configuration",
     )
     check.add_argument("-h", "--help", action=_HelpWithSettings, nargs=0, help="show this text and the settings")
 
@@ -119,7 +121,8 @@ def _add_call(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="call a running service once",
         description="Call MonitorContact once, without repetitions, and print the answer as JSON.",
         epilog="exit codes: 0 monitoring has started, 1 the service did not answer, 2 wrong usage, 3 change the "
-        "request, 4 ask for permission, 5 the state in Connect must change, 6 repeat later, 7 tell the operators",
+        "request, 4 ask for permission, 5 the state in Connect must change, 6 repeat later, 7 tell the operators, "
+        "8 stdout did not take the answer, which is on stderr: monitoring may have started",
     )
     call.add_argument("--target", default="127.0.0.1:50051", help="host:port of the service (default: %(default)s)")
     add_request(call)
@@ -160,7 +163,7 @@ def _add_audit(commands: "Commands[argparse.ArgumentParser]") -> None:
         help="check that an audit's files are whole",
         description="Check the chain of hashes, that every intent has one outcome, signatures and anchors.",
         epilog="exit codes: 0 whole, 1 tampered with, 2 only the end of the last line is missing, 3 open intents, "
-        "4 a file, key or anchor cannot be read",
+        "4 nothing was verified: no record, or a file, key or anchor cannot be read",
     )
     verify.add_argument("files", nargs="+", metavar="FILE", help="the audit's files, in any order")
     verify.add_argument(

@@ -4,12 +4,13 @@
 """
 
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -20,7 +21,7 @@ from .aws import new_barge_session, new_session
 from .core.policy import Policies
 from .credentials import Credentials
 from .endpoint import Endpoint, resolve_endpoint
-from .environment import read_settings, state_directory
+from .environment import WrongSettingsError, read_settings, state_directory
 from .keys import KeySets
 from .policy_files import LoadedPolicies, demo_policies, load_policies
 from .settings import ConfigurationError, Settings
@@ -31,6 +32,8 @@ Value = TypeVar("Value")
 
 # The extra of this distribution that each optional library belongs to.
 _EXTRAS = {"redis": "redis", "psycopg": "postgresql", "opentelemetry": "opentelemetry"}
+# Where libpq finds no server without asking the network: the folder of its socket.
+_NOWHERE: Final = "/nonexistent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,33 +75,34 @@ def read_configuration() -> Configuration:
     """
     problems: list[str] = []
     credentials = Credentials(new_session, clock=time.monotonic)
-    settings = _checked(read_settings, problems)
-    if settings is None:
+    try:
+        settings = read_settings()
+    except WrongSettingsError as error:
+        problems.extend(error.problems)
         _checked(lambda: resolve_endpoint(new_session(), allow_host=None), problems)
         _checked(credentials.require_configured, problems)
-        raise ConfigurationError(problems)
+        _read_files(error.named, problems)
+        raise ConfigurationError(problems) from error
     endpoint = _checked(lambda: resolve_endpoint(new_session(), settings.allow_endpoint), problems)
     _checked(credentials.require_configured, problems)
     _require_extras(settings, problems)
-    access = _checked(lambda: read_checked_access(settings), problems)
-    loaded = _checked(lambda: load_policies(settings.policy_file), problems) if settings.policy_file else None
-    tls = _checked(lambda: _tls(settings), problems) if settings.tls_cert_file else None
+    files = _read_files(settings, problems)
+    if files.access is not None:
+        problems.extend(_unfit(files.access, settings))
     audit_file = Path(settings.audit_file or state_directory() / "audit.jsonl")
-    if settings.audit_database is None:
+    if not settings.audit_file and settings.audit_database is None:
         _checked(lambda: _require_writable(audit_file), problems)
-    audit_key = _checked(lambda: _audit_key(settings.audit_key_file), problems) if settings.audit_key_file else None
-    keys = _checked(lambda: KeySets(access.issuers), problems) if access else None
-    if access is None or keys is None or endpoint is None or problems:
+    if files.access is None or files.keys is None or endpoint is None or problems:
         raise ConfigurationError(problems)
     return Configuration(
         settings=settings,
-        access=access,
-        loaded=loaded,
-        policies=loaded.policies if loaded else demo_policies(),
+        access=files.access,
+        loaded=files.loaded,
+        policies=files.loaded.policies if files.loaded else demo_policies(),
         audit_file=audit_file,
-        tls=tls,
-        keys=keys,
-        audit_key=audit_key,
+        tls=files.tls,
+        keys=files.keys,
+        audit_key=files.audit_key,
         endpoint=endpoint,
         credentials=credentials,
         barge_credentials=_barge_credentials(settings.barge_role_arn),
@@ -111,20 +115,50 @@ def read_checked_access(settings: Settings) -> Access:
     Raises:
         ConfigurationError: it is wrong, or identifies nobody that could come.
     """
-    if not settings.access_file:
-        return OPEN_ACCESS
-    access = read_access(settings.access_file)
-    problems = []
+    access = _access(settings)
+    if problems := list(_unfit(access, settings)):
+        raise ConfigurationError(problems)
+    return access
+
+
+class _Files(NamedTuple):
+    """What the files hold that settings name; None for one that is wrong, or not named."""
+
+    access: Access | None
+    keys: KeySets | None
+    loaded: LoadedPolicies | None
+    tls: ServerTls | None
+    audit_key: Ed25519PrivateKey | None
+
+
+def _read_files(settings: Settings, problems: list[str]) -> _Files:
+    """Read all files that are named, each for itself: whether they fit to other settings is not looked at."""
+    access = _checked(lambda: _access(settings), problems)
+    keys = _checked(lambda: KeySets(access.issuers), problems) if access else None
+    loaded = _checked(lambda: load_policies(settings.policy_file), problems) if settings.policy_file else None
+    has_tls = settings.tls_cert_file and settings.tls_key_file
+    tls = _checked(lambda: _tls(settings), problems) if has_tls else None
+    if settings.audit_file:
+        _checked(lambda: _require_writable(Path(settings.audit_file)), problems)
+    if (url := settings.audit_database) is not None and find_spec("psycopg") is not None:
+        _checked(lambda: _require_readable(url), problems)
+    audit_key = _checked(lambda: _audit_key(settings.audit_key_file), problems) if settings.audit_key_file else None
+    return _Files(access, keys, loaded, tls, audit_key)
+
+
+def _access(settings: Settings) -> Access:
+    return read_access(settings.access_file) if settings.access_file else OPEN_ACCESS
+
+
+def _unfit(access: Access, settings: Settings) -> Iterator[str]:
+    """Yield a line for each other setting that an access file, if there is one, does not fit to."""
     if access.identifies_by_certificate and not settings.tls_client_ca_file:
-        problems.append(f"{variable('tls_client_ca_file')}: must be set: trust_domains and dns_names need it")
+        yield f"{variable('tls_client_ca_file')}: must be set: trust_domains and dns_names need it"
     if not settings.address.is_loopback and not (access.identifies_by_certificate or access.identifies_by_token):
-        problems.append(
+        yield (
             f"{settings.access_file}: must have trust_domains, dns_names or issuers for callers: "
             f"{variable('listen')} is not loopback, and nobody could be identified"
         )
-    if problems:
-        raise ConfigurationError(problems)
-    return access
 
 
 def _tls(settings: Settings) -> ServerTls:
@@ -137,6 +171,28 @@ def _require_writable(path: Path) -> None:
     usable = there.is_file() if there == path else there.is_dir()
     if not usable or not os.access(there, os.W_OK):
         raise ConfigurationError([f"{variable('audit')}: {path}: must be a file that can be written, or made"])
+
+
+def _require_readable(url: str) -> None:
+    """Refuse a URL that libpq does not take. libpq judges values only where it connects: so it does, to nowhere."""
+    from psycopg import Error  # noqa: PLC0415 - the extra `postgresql` is installed where it is used
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo  # noqa: PLC0415 - likewise
+    from psycopg.pq import ConnStatus, PGconn  # noqa: PLC0415 - likewise
+
+    wanted = f"{variable('audit')}: must be postgresql://user@host/database, with parameters as libpq documents them"
+    try:
+        parameters = conninfo_to_dict(url)
+    except Error as error:  # its text quotes the URL, with the password
+        raise ConfigurationError([wanted]) from error
+    hosts = str(parameters.pop("hostaddr", "") or parameters.pop("host", "")).split(",")
+    parameters["host"] = ",".join(_NOWHERE for _ in hosts)  # of several ports there must be as many
+    connection = PGconn.connect_start(make_conninfo("", **parameters).encode())
+    said = connection.error_message.decode(errors="replace").partition("\n")[0]
+    refused = connection.status == ConnStatus.BAD and _NOWHERE not in said
+    connection.finish()
+    if refused:
+        said = re.sub(r'".*?"', "…", said)  # a password with an @ in it may have become a value of something else
+        raise ConfigurationError([f"{wanted}: {said}"])
 
 
 def _audit_key(path: str) -> Ed25519PrivateKey:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Final
 
 from .core import reads
+from .core.asking import Asking
 from .core.command import MonitorCommand
 from .core.failures import Failure, Reason
 from .core.reads import Presence
@@ -49,25 +50,25 @@ class Diagnosis:
         self._clock = clock
         self._denied_until = float("-inf")
 
-    async def explain(self, command: MonitorCommand, failure: Failure, deadline: float) -> None:
+    async def explain(self, command: MonitorCommand, failure: Failure, asking: Asking) -> None:
         """Add `cause` to the metadata of a SERVICE_QUOTA_EXCEEDED; other failures stay as they are. Raises nothing.
 
         Args:
             command: what was refused.
             failure: how.
-            deadline: of the call, monotonic seconds.
+            asking: whose call it is, and its deadline.
         """
         if failure.reason is Reason.SERVICE_QUOTA_EXCEEDED:
-            failure.metadata[METADATA_KEY] = await self._cause(command, deadline)
+            failure.metadata[METADATA_KEY] = await self._cause(command, asking)
 
-    async def _cause(self, command: MonitorCommand, deadline: float) -> Cause:
+    async def _cause(self, command: MonitorCommand, asking: Asking) -> Cause:
         now = self._clock()
         if now < self._denied_until:
             return Cause.UNKNOWN
-        latest = min(now + MAX_SECONDS, deadline - ANSWER_SECONDS)
+        asking = Asking(asking.caller, min(now + MAX_SECONDS, asking.deadline - ANSWER_SECONDS))
         request = reads.current_user_data(command.instance_id, command.user_id)
         try:
-            presence = await self._paced.ask(request, reads.read_presence, lambda: latest, max_attempts=1)
+            presence = await self._paced.ask(request, reads.read_presence, asking, max_attempts=1)
         except Failure as failed:
             if reads.not_the_callers(failed) is not failed:
                 self._denied_until = self._clock() + DENIED_SECONDS

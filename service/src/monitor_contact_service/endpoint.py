@@ -145,9 +145,8 @@ def _require_safe(url: str) -> None:
         )
     if parts.scheme == "https":
         return
-    host = Address(parts.hostname or "", parts.port or 0)
-    if parts.scheme != "http" or not host.is_loopback:
-        raise ConfigurationError([f"endpoint {parts.scheme}://{host}: {_UNSAFE_ENDPOINT}"])
+    if parts.scheme != "http" or not Address(parts.hostname or "", 0).is_loopback:
+        raise ConfigurationError([f"endpoint {url}: {_UNSAFE_ENDPOINT}"])
 
 
 def _require_allowed(url: str, region: str, session: botocore.session.Session, allow_host: str) -> None:

@@ -6,24 +6,40 @@ Only variables with the prefix MONITOR_CONTACT_ are read here. What each may be 
 import difflib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dotenv.parser import parse_stream
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from .settings import ConfigurationError, Settings
 from .variables import PREFIX, variable
+
+# All of them name files, and are taken as they are written.
+_FILES: Final = ("access_file", "policy_file", "tls_cert_file", "tls_key_file", "tls_client_ca_file", "audit_key_file")
+
+
+class WrongSettingsError(ConfigurationError):
+    """Settings are wrong; `named` has the files that they name all the same, to find out what is wrong with those.
+
+    All else of `named` is a default: it says nothing about what was asked for.
+    """
+
+    def __init__(self, problems: Sequence[str], named: Settings) -> None:
+        super().__init__(problems)
+        self.named = named
 
 
 def read_settings() -> Settings:
     """Return the settings that the environment, and the file that it names, ask for.
 
     Raises:
-        ConfigurationError: with every problem, unknown variables of our prefix included.
+        WrongSettingsError: with every problem, unknown variables of our prefix included.
     """
     problems: list[str] = []
+    wrong: set[str] = set()
     in_environment = {name.upper(): value for name, value in os.environ.items()}
     from_file = _read_file(in_environment.get(variable("settings_file"), ""), problems)
     problems.extend(_unknown({**from_file, **os.environ}))
@@ -36,10 +52,11 @@ def read_settings() -> Settings:
         settings = Settings(**overrides)
     except ValidationError as error:
         problems.extend(_messages(error))
+        wrong = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
     else:
         if not problems:
             return settings
-    raise ConfigurationError(problems)
+    raise WrongSettingsError(problems, _named({**from_file, **in_environment}, wrong))
 
 
 def state_directory() -> Path:
@@ -48,6 +65,14 @@ def state_directory() -> Path:
         return Path(directory.partition(":")[0])
     state_home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(state_home) / "monitor-contact"
+
+
+def _named(variables: Mapping[str, str], wrong: AbstractSet[str]) -> Settings:
+    """Return defaults with the files of `variables` (names in upper case), without those settings that are wrong."""
+    named: dict[str, Any] = {field: variables.get(variable(field), "") for field in _FILES}
+    if "audit" not in wrong:
+        named["audit"] = SecretStr(variables.get(variable("audit"), ""))
+    return Settings.model_construct(**named)
 
 
 def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
@@ -68,6 +93,8 @@ def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
             problems.append(f"{path}, line {line.original.line}: must be NAME=value")
         elif line.key is not None and not line.key.upper().startswith(PREFIX):
             problems.append(f"{path}, line {line.original.line}: only {PREFIX}… variables are read here")
+        elif line.key is not None and line.key.upper() == variable("settings_file"):
+            problems.append(f"{path}, line {line.original.line}: {line.key}: must be set in the environment")
         elif line.key is not None and line.value is not None:
             values[line.key.upper()] = line.value
     return values
@@ -82,10 +109,11 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
             # Kubernetes injects such variables for a Service named monitor-contact.
             yield f"{name}: is not a setting; set enableServiceLinks: false in the pod"
             continue
-        # Half a name is more telling than one that looks alike.
-        near = [setting for setting in known if setting.startswith(f"{name.upper()}_")]
-        near = near or difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.6)
-        yield f"{name}: is not a setting" + (f"; did you mean {near[0]}?" if near else "")
+        # Half a name is more telling than one that looks alike. The prefix, long as it is, would make all look alike.
+        half = name.upper().removeprefix(PREFIX)
+        near = [field for field in Settings.model_fields if field.startswith(f"{half.lower()}_")]
+        near = near or difflib.get_close_matches(half.lower(), Settings.model_fields, n=1, cutoff=0.6)
+        yield f"{name}: is not a setting" + (f"; did you mean {variable(near[0])}?" if near else "")
 
 
 def _messages(error: ValidationError) -> Iterator[str]:

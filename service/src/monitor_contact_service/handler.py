@@ -18,6 +18,7 @@ from .attempts import Attempts
 from .audit import Audit
 from .authorization import Authorization
 from .core import metadata, validation
+from .core.asking import Asking
 from .core.caller import Caller
 from .core.command import MonitorCommand, MonitoringSession
 from .core.deadline import deadline_at
@@ -49,7 +50,7 @@ class Deadlines:
 class SupervisorCheck(Protocol):
     """`supervisors.Supervisors`, or what stands in for it where the check only warns or is off."""
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:
         """Return what the command's user may do in Connect."""
 
 
@@ -162,7 +163,7 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         entry.tenant = case.tenant
         try:
             case.permit_caller()
-            entry.supervisor = await self._steps.supervisors.facts(command, deadline)
+            entry.supervisor = await self._steps.supervisors.facts(command, Asking(caller.principal.id, deadline))
             case.permit(entry.supervisor)
         finally:
             entry.decision = case.decision
@@ -173,8 +174,8 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         """What identical calls do once."""
         steps, traced = self._steps, self._tracer.waiting
         recorded = traced(steps.audit.action(entry, work), enter="audit intent", leave="audit outcome")
+        steps.rates.admit(caller, (command.instance_id, command.user_id), self._clock())
         async with recorded as action:  # 4 write down that it will be tried; 7 what happened
-            steps.rates.admit(caller, (command.instance_id, command.user_id), self._clock())
             try:
                 # 5 wait for a place in the quota
                 async with traced(steps.admission.place(caller, work), enter="admission") as place:
@@ -182,8 +183,9 @@ class MonitorContactHandler(MonitorContactServiceServicer):
                     # 6 call Connect
                     session = await steps.attempts.monitor(command, client_token, place, repeated=repeated)
             except Failure as failure:
+                action.failed(failure)
                 if steps.diagnosis is not None:
-                    await steps.diagnosis.explain(command, failure, work.deadline)
+                    await steps.diagnosis.explain(command, failure, Asking(caller, work.deadline))
                 raise
             action.succeeded(session)
         return replace(session, started_by=entry.id)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .core.command import MonitorCommand, MonitoringSession
 from .core.failures import Failure
-from .core.idempotency import Key, Successes, ran_out, require_same
+from .core.idempotency import Key, Successes, ran_out, require_room, require_same
 from .core.work import Work
 
 _log = logging.getLogger(__name__)
@@ -63,11 +63,13 @@ class Idempotency:
             caller: the authenticated id.
             command: with an empty client_token it is an action of its own: not joined, not remembered.
             deadline: of this call, monotonic seconds.
-            perform: does the work until `work.deadline`. It is cancelled if everybody leaves while not `work.sending`.
+            perform: does the work until `work.deadline`. It is cancelled if everybody leaves, unless it
+                `must_be_finished`.
 
         Raises:
-            Failure: IDEMPOTENCY_MISMATCH at once if the client_token is known with other fields; DEADLINE_TOO_SHORT if
-                the deadline passes while the work goes on for others; else what `perform` raised, a copy for each call.
+            Failure: IDEMPOTENCY_MISMATCH at once if the client_token is known with other fields, OVERLOADED if too many
+                wait for the same; DEADLINE_TOO_SHORT if the deadline passes while the work goes on for others; else
+                what `perform` raised, a copy for each call.
             RuntimeError: `perform` was cancelled by something else than its callers, which is a bug.
         """
         key = (caller, command.client_token)
@@ -82,6 +84,7 @@ class Idempotency:
             waiter = _wait(flight, deadline)
         else:
             require_same(flight.command, command)
+            require_room(len(flight.waiters))
             waiter = self._join(flight, deadline)
         try:
             return await waiter
@@ -135,8 +138,8 @@ class Idempotency:
         if flight.waiters:
             if deadline == flight.work.deadline:
                 flight.work.deadline = max(flight.waiters.values())
-        elif flight.work.sending:
-            flight.work.abandoned = True  # it may take effect: its success has to be remembered
+        elif flight.work.must_be_finished:
+            flight.work.abandoned = True  # its success has to be remembered
         else:
             self._forget(flight)  # at once: a new call must not join what is being cancelled
             flight.task.cancel()

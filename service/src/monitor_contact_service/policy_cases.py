@@ -1,7 +1,7 @@
 """Runs the table tests beside a policy file: each case is a call, and what the policies must say of it."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Final, Literal
 
@@ -80,6 +80,17 @@ def run_cases(text: str, name: str, policies: Policies) -> int:
     return len(table.cases)
 
 
+def requested(names: Sequence[str]) -> tuple[Capability, ...]:
+    """Return capabilities as a request may have them.
+
+    Raises:
+        ValueError: the service refuses such a request before any policy is asked.
+    """
+    if len(set(names)) < len(names) or Capability.SILENT_MONITOR not in names:
+        raise ValueError("must be SILENT_MONITOR, or SILENT_MONITOR and BARGE: the service refuses other requests")
+    return tuple(Capability(name) for name in names)
+
+
 def explanation(decision: Decision) -> str:
     """Return which rules determined a decision, for people."""
     if decision.failed:
@@ -91,7 +102,12 @@ def _problems(case: _Case, policies: Policies) -> Iterator[str]:
     if case.at.tzinfo is not None:
         yield "at must be a local time without an offset, for example 2026-11-25T14:30:00"
         return
-    decision = policies.decide(_question(case), tuple(Capability(name) for name in case.capabilities))
+    try:
+        capabilities = requested(case.capabilities)
+    except ValueError as error:
+        yield f"capabilities {error}"
+        return
+    decision = policies.decide(_question(case), capabilities)
     found = "allow" if decision.allowed else "deny"
     if found != case.expect or (case.by is not None and case.by not in decision.policies):
         expected = case.expect + (f" by {case.by}" if case.by is not None else "")

@@ -17,7 +17,7 @@ from .core.permissions import SupervisorFacts
 from .core.policy import Policies
 from .core.question import Question
 from .environment import read_settings
-from .policy_cases import explanation
+from .policy_cases import explanation, requested
 from .policy_files import load_policies, tests_path
 from .reasons import Advice
 from .settings import ConfigurationError
@@ -53,7 +53,10 @@ def explain(arguments: argparse.Namespace) -> int:
     """
     policies = load_policies(arguments.file).policies
     access = read_access(arguments.access) if arguments.access else OPEN_ACCESS
-    capabilities = tuple(Capability(name) for name in arguments.capability) or (Capability.SILENT_MONITOR,)
+    try:
+        capabilities = requested(arguments.capability or [Capability.SILENT_MONITOR])
+    except ValueError as error:
+        raise ConfigurationError([f"--capability {error}"]) from error
     command = MonitorCommand(arguments.instance_id, arguments.contact_id, arguments.user_id, capabilities, "")
     question = question_of(access, _caller(arguments), command, _local_time(arguments.at))
     facts = SupervisorFacts(

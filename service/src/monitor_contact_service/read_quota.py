@@ -1,6 +1,6 @@
-"""Sends reads within Connect's quota of each, in the order in which they are asked for, and repeats what is worth it.
+"""Sends reads within Connect's quota of each, in turns that are fair between callers, and repeats what is worth it.
 
-What a failure is worth decides `core.retry`, when a token comes `quota`, whether there is time for it `core.chance`.
+What a failure is worth decides `core.retry`, whose turn it is `turns`, whether there is time for it `core.chance`.
 Quotas belong to the account and Region: other tools that read there use them up too.
 """
 
@@ -8,17 +8,21 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from .core import chance, retry, wire
+from .core.asking import Asking
 from .core.failures import Failure
+from .core.fairness import FairQueue
 from .core.latency import MedianSeconds
+from .core.outage import Outage
 from .core.pacing import Quota
 from .core.reads import Api, ReadRequest
 from .core.wire import Answer
+from .core.work import Work
 from .quota import LocalQuota
 from .telemetry import fields
+from .turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -72,14 +76,25 @@ class PacedReads:
         self._draw = draw
         self._call_seconds = MedianSeconds()
         self._lines = {
-            api: _Line(LocalQuota(_quota_of(api, quota), replicas=replicas, clock=clock), sleep) for api in Api
+            api: self._line(LocalQuota(_quota_of(api, quota), replicas=replicas, clock=clock)) for api in Api
         }
+
+    def _line(self, tokens: LocalQuota) -> Turns:
+        """Return those who wait for one kind of read; all callers weigh the same, and no outage is looked for."""
+        return Turns(
+            tokens=tokens,
+            queue=FairQueue(weights={}),
+            outage=Outage(),
+            call_seconds=self._call_seconds,
+            clock=self._clock,
+            draw=self._draw,
+        )
 
     async def ask(
         self,
         request: ReadRequest,
         understand: Callable[[Answer], Value],
-        latest: Callable[[], float],
+        asking: Asking,
         *,
         max_attempts: int = MAX_ATTEMPTS,
     ) -> Value:
@@ -88,7 +103,7 @@ class PacedReads:
         Args:
             request: what to ask.
             understand: of `core.reads`; raises Failure for an answer that is an error.
-            latest: the deadline, monotonic seconds; asked for anew each time.
+            asking: for whom, and until when.
             max_attempts: how often to ask.
 
         Raises:
@@ -101,48 +116,58 @@ class PacedReads:
         last: Failure | None = None
         while True:
             try:
-                await line.turn(partial(self._require, latest))
+                await self._turn(line, asking)
             except Failure as refusal:
                 raise (last or refusal) from None  # what Connect said says more than that there is no turn in time
             attempt += 1
             try:
-                return await self._attempt(request, understand, latest)
+                return await self._attempt(request, understand, asking)
             except Failure as failure:
                 last = failure
-                wait = self._wait_seconds(failure, line, latest, attempt=attempt, refreshed=refreshed)
+                wait = self._wait_seconds(failure, line, asking, attempt=attempt, refreshed=refreshed)
                 _log_failed(request.api, failure, attempt, wait)
-                self._label(failure, line, attempt)
+                self._label(failure, line, asking, attempt)
                 if wait is None or attempt == max_attempts:
                     raise
             if retry.classify(last) is retry.RetryClass.CREDENTIALS:
                 refreshed = True
-                await self._renew(latest)
+                await self._renew(asking)
             await self._sleep(wait)
 
-    def _require(self, latest: Callable[[], float], start_seconds: float) -> None:
-        """Raise Failure if an attempt that starts in so many seconds comes too late."""
-        left, call_seconds = latest() - self._clock(), self._call_seconds.seconds
-        chance.require_time(left, call_seconds)
-        chance.require_quota(left, call_seconds, start_seconds, self._draw())
+    async def _turn(self, line: Turns, asking: Asking) -> None:
+        """Wait for a turn that comes in time, or raise the Failure that says why none does."""
+        while True:
+            deadline = asking.deadline
+            left, call_seconds = deadline - self._clock(), self._call_seconds.seconds
+            start_seconds = line.start_seconds(asking.caller, deadline, again=False)
+            chance.require_time(left, call_seconds)
+            chance.require_quota(left, call_seconds, start_seconds, self._draw())
+            if start_seconds == 0 and line.try_take() is not None:
+                return
+            try:
+                await line.take(asking.caller, Work(deadline), again=False)
+            except Failure:
+                if asking.deadline > deadline:  # others have joined, who wait longer
+                    continue
+                raise
+            return
 
-    async def _attempt(
-        self, request: ReadRequest, understand: Callable[[Answer], Value], latest: Callable[[], float]
-    ) -> Value:
+    async def _attempt(self, request: ReadRequest, understand: Callable[[Answer], Value], asking: Asking) -> Value:
         started = self._clock()
-        timeout_seconds = max(0.001, min(self._attempt_timeout_seconds, latest() - started))
+        timeout_seconds = max(0.001, min(self._attempt_timeout_seconds, asking.deadline - started))
         value = understand(await self._transport.read(request, timeout_seconds=timeout_seconds))
         self._call_seconds.observe(self._clock() - started)
         return value
 
     def _wait_seconds(
-        self, failure: Failure, line: "_Line", latest: Callable[[], float], *, attempt: int, refreshed: bool
+        self, failure: Failure, line: Turns, asking: Asking, *, attempt: int, refreshed: bool
     ) -> float | None:
         if retry.classify(failure) is retry.RetryClass.THROTTLED:
-            line.tokens.throttled(failure.retry_after_seconds)
+            line.throttled(failure.retry_after_seconds)
         return retry.wait_seconds(
             failure,
             attempt=attempt,
-            time_left=latest() - self._clock(),
+            time_left=asking.deadline - self._clock(),
             call_seconds=self._call_seconds.seconds,
             draw=self._draw(),
             refreshed=refreshed,
@@ -150,46 +175,18 @@ class PacedReads:
             may_be_at_work=False,
         )
 
-    async def _renew(self, latest: Callable[[], float]) -> None:
+    async def _renew(self, asking: Asking) -> None:
         """Fetch the credentials anew, or as much of it as there is time for: then there is no turn left either."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(latest() - self._clock()):
+            async with asyncio.timeout(asking.deadline - self._clock()):
                 await self._transport.renew_credentials()
 
-    def _label(self, failure: Failure, line: "_Line", attempt: int) -> None:
+    def _label(self, failure: Failure, line: Turns, asking: Asking, attempt: int) -> None:
         """Say how often it was tried, and when a repetition of the call can succeed: nothing has been acted on."""
         failure.metadata["attempts"] = str(attempt)
-        hint = max(failure.retry_after_seconds or 0.0, line.start_seconds())
+        hint = max(failure.retry_after_seconds or 0.0, line.start_seconds(asking.caller, asking.deadline, again=False))
         again = retry.classify(failure) in {retry.RetryClass.TRANSIENT, retry.RetryClass.THROTTLED}
         failure.retry_after_seconds = chance.come_again(hint, self._draw()) if again else None
-
-
-class _Line:
-    """The quota of one read, and those who wait for it, first come, first served."""
-
-    def __init__(self, tokens: LocalQuota, sleep: Callable[[float], Awaitable[None]]) -> None:
-        self.tokens = tokens
-        self._sleep = sleep
-        self._turn = asyncio.Lock()
-        self._waiting = 0
-
-    def start_seconds(self) -> float:
-        """Return when the next one to come would have a turn."""
-        return self.tokens.start_seconds(self._waiting)
-
-    async def turn(self, require: Callable[[float], None]) -> None:
-        """Wait for a turn; `require` raises if so many seconds are too long."""
-        require(self.start_seconds())
-        self._waiting += 1
-        try:
-            async with self._turn:
-                while (wait := self.tokens.wait_seconds()) > 0:
-                    require(wait)  # a 429 in the meantime moves everybody's turn
-                    await self._sleep(wait)
-                require(0.0)
-                self.tokens.take()
-        finally:
-            self._waiting -= 1
 
 
 def _quota_of(api: Api, quota: Quota) -> Quota:

@@ -34,6 +34,9 @@ class Reloading:
         followed: reload policies and certificates.
         on_reload: is told what was read, "quota" or "access", and whether it took effect.
         on_access: is given a new access file.
+
+    Attributes:
+        settings: those in force: what needs a restart stays as it was at the start.
     """
 
     def __init__(
@@ -49,7 +52,7 @@ class Reloading:
         on_access: Callable[[Access], None],
     ) -> None:
         self._on_access = on_access
-        self._settings = settings
+        self.settings = settings
         self._tokens = tokens
         self._steps = steps
         self._keys = keys
@@ -73,24 +76,26 @@ class Reloading:
         try:
             new = read_settings()
         except ConfigurationError as error:
-            _log.error("settings not reloaded: the old ones hold", extra=fields(problems=error.problems))
+            # A warning, as for policies, certificates and keys: the service goes on with what it has.
+            _log.warning("settings not reloaded: the old ones hold", extra=fields(problems=error.problems))
             self._on_reload("quota", False)  # noqa: FBT003 - the callback's only flag
             return
         self._tokens.change(new.quota, new.quota_replicas)
         self._steps.admission.change(new.limits, new.caller_weights)
+        self.settings = self.settings.model_copy(update={name: getattr(new, name) for name in RELOADABLE})
         fixed = Settings.model_fields.keys() - RELOADABLE
-        restart = sorted(variable(name) for name in fixed if getattr(new, name) != getattr(self._settings, name))
+        restart = sorted(variable(name) for name in fixed if getattr(new, name) != getattr(self.settings, name))
         _log.info("settings reloaded", extra=fields(rate=new.quota_rate, burst=new.quota_burst, needs_restart=restart))
         self._on_reload("quota", True)  # noqa: FBT003
 
     def _reload_access(self) -> None:
-        if not self._settings.access_file:
+        if not self.settings.access_file:
             return
         try:
-            access = read_checked_access(self._settings)
+            access = read_checked_access(self.settings)
             self._keys.change(access.issuers)
         except ConfigurationError as error:
-            _log.error("access file not reloaded: the old one holds", extra=fields(problems=error.problems))
+            _log.warning("access file not reloaded: the old one holds", extra=fields(problems=error.problems))
             self._on_reload("access", False)  # noqa: FBT003
             return
         self._verifier.change(access.issuers)

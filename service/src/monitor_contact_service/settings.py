@@ -5,6 +5,7 @@ settings keep AWS's names and are `aws`'.
 docs/configuration.md and the README's table are checked against the fields below.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -13,7 +14,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from . import settings_rules
-from .address import Address, parse_address
+from .address import Address, is_ip_address, parse_address
 from .core.chance import Limits
 from .core.pacing import Quota
 from .exits import EXIT_USAGE, CannotStartError
@@ -21,6 +22,8 @@ from .quota_url import RedisAddress, parse_quota_url
 from .variables import PREFIX
 from .weights import parse_weights
 
+# Of what comes before the port in a URL.
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 _DATABASE_SCHEMES: Final = frozenset({"postgresql", "postgres"})
 
 
@@ -199,6 +202,13 @@ class Settings(BaseSettings):
     def _address_or_nothing(cls, value: str) -> str:
         if value:
             parse_address(value)
+        return value
+
+    @field_validator("allow_endpoint")
+    @classmethod
+    def _host_or_nothing(cls, value: str) -> str:
+        if value and not _HOST_NAME.fullmatch(value) and not is_ip_address(value):
+            raise ValueError("must be a host alone, without scheme, port and path, for example connect.example")
         return value
 
     @field_validator("policy_timezone")

@@ -1,4 +1,7 @@
-"""Decides whether settings fit together. What each may be by itself stands beside it in `settings`."""
+"""Decides whether settings fit together, and what looks wrong in them and may be right.
+
+What each may be by itself stands beside it in `settings`.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
@@ -9,15 +12,33 @@ from .variables import variable
 if TYPE_CHECKING:
     from .settings import Settings
 
-# After the last answer: an attempt that nobody waits for any more and its record, then the audit's last checkpoint and
-# the traces that are left (a sum of time-outs; an idle replica takes none of it).
-_REST_SECONDS: Final = 7.0
+# The end after the last record, one after the other: traces (`opentelemetry_tracing.FLUSH_SECONDS`), the audit
+# (`CLOSE_SECONDS` of `audit_log` and `audit_postgresql`), and a second for listeners, connections and Redis, which wait
+# for nobody (choice). An idle replica takes none of it.
+_REST_SECONDS: Final = 3.0 + 5.0 + 1.0
+# How long others may go on sending calls here: gRPC ends a connection up to 10 % after its age (gRFC A9), and new ones
+# come until everybody has heard that this replica leaves (choice: Kubernetes names no bound).
+_AGE_JITTER: Final = 1.1
+_NEWS_SECONDS: Final = 5.0
 
 
 def broken(settings: "Settings") -> Iterator[str]:
     """Yield a line for each rule that is broken, with the variable to change first."""
     for rule in _RULES:
         yield from rule(settings)
+
+
+def doubtful(settings: "Settings") -> Iterator[str]:
+    """Yield a line for each thing that works, but hardly as meant: for a warning."""
+    needed = _AGE_JITTER * settings.max_connection_age_seconds + _NEWS_SECONDS
+    # Whoever is on loopback goes on calling here, however long this waits.
+    if settings.drain_seconds <= needed and not settings.address.is_loopback:
+        yield (
+            f"{variable('drain_seconds')} ({settings.drain_seconds:g}) should be more than {needed:g}: 1.1 x "
+            f"{variable('max_connection_age_seconds')} ({settings.max_connection_age_seconds:g}) and "
+            f"{_NEWS_SECONDS:g} until everybody has heard of the end; with less, restarts cut connections that are in "
+            "use"
+        )
 
 
 def _deadlines_in_order(settings: "Settings") -> Iterator[str]:
@@ -29,14 +50,16 @@ def _deadlines_in_order(settings: "Settings") -> Iterator[str]:
 
 
 def _drain_within_grace(settings: "Settings") -> Iterator[str]:
-    after_seconds = settings.stop_grace_seconds - settings.max_deadline_seconds + _REST_SECONDS
+    # No attempt outlives the deadline of its call, also where nobody waits for it any more; its record does.
+    reply_seconds = settings.stop_grace_seconds - settings.max_deadline_seconds
+    after_seconds = max(reply_seconds, settings.audit_timeout_seconds) + _REST_SECONDS
     needed = settings.drain_seconds + settings.max_deadline_seconds + after_seconds
     if 0 < settings.termination_grace_seconds < needed:
         yield (
             f"{variable('termination_grace_seconds')}: must be at least {needed:g}: "
             f"{variable('drain_seconds')} ({settings.drain_seconds:g}), {variable('max_deadline_seconds')} "
-            f"({settings.max_deadline_seconds:g}) and {after_seconds:g} for replies and records; with less, calls are "
-            "cut off at every restart"
+            f"({settings.max_deadline_seconds:g}) and {after_seconds:g} for replies, records and traces; with less, "
+            "calls or their records are cut off at every restart"
         )
 
 

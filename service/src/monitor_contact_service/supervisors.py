@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .cached import Cached, Known, Latest
+from .cached import Cached, Known
 from .core import reads
+from .core.asking import Asking
 from .core.command import MonitorCommand
 from .core.failures import Failure, Reason
 from .core.permissions import (
@@ -81,8 +82,8 @@ class Supervisors:
         self._ready: dict[Key, _Found] = {}
         self._changes = 0
 
-    async def facts(self, command: MonitorCommand, deadline: float) -> SupervisorFacts:
-        """Return what Connect says of the command's user by `deadline` (monotonic seconds).
+    async def facts(self, command: MonitorCommand, asking: Asking) -> SupervisorFacts:
+        """Return what Connect says of the command's user, in time for who asks.
 
         What does not suffice for the command is at most `REFUSAL_SECONDS` old. Suspends only if it has to ask.
 
@@ -93,17 +94,17 @@ class Supervisors:
         ready = self._ready.get((command.instance_id, command.user_id))
         if ready is not None and self._clock() < ready.until and suffice(ready.facts, command.capabilities):
             return ready.facts
-        found = await self._find(command, deadline, math.inf)
+        found = await self._find(command, asking, math.inf)
         if suffice(found.facts, command.capabilities) or self._clock() - found.known_at <= REFUSAL_SECONDS:
             return found.facts
-        return (await self._find(command, deadline, REFUSAL_SECONDS)).facts
+        return (await self._find(command, asking, REFUSAL_SECONDS)).facts
 
-    async def _find(self, command: MonitorCommand, deadline: float, max_age_seconds: float) -> "_Found":
+    async def _find(self, command: MonitorCommand, asking: Asking, max_age_seconds: float) -> "_Found":
         changes = self._changes
-        user, known = await self._known(command, deadline, max_age_seconds)
+        user, known = await self._known(command, asking, max_age_seconds)
         profiles = [profile.value for profile in known]
         asks_agent = needs_agent(profiles, self._rule)
-        agent = await self._agent(command, profiles, deadline) if asks_agent else None
+        agent = await self._agent(command, profiles, asking) if asks_agent else None
         known_at = min([user.at, *(profile.at for profile in known)])
         facts = facts_of(
             command.user_id,
@@ -124,17 +125,17 @@ class Supervisors:
         self._ready.clear()
 
     async def _known(
-        self, command: MonitorCommand, deadline: float, max_age_seconds: float
+        self, command: MonitorCommand, asking: Asking, max_age_seconds: float
     ) -> tuple[Known[User], Sequence[Known[Profile]]]:
         """Return the user and its profiles; no profile if one of them does not exist, so that nothing is granted.
 
         If it was taken from the user and deleted since, that shows when `facts` has the refusal read again.
         """
-        user = await self._users.get((command.instance_id, command.user_id), deadline, max_age_seconds)
-        return user, await self._profiles_of(command.instance_id, user.value, deadline, max_age_seconds)
+        user = await self._users.get((command.instance_id, command.user_id), asking, max_age_seconds)
+        return user, await self._profiles_of(command.instance_id, user.value, asking, max_age_seconds)
 
     async def _profiles_of(
-        self, instance_id: str, user: User, deadline: float, max_age_seconds: float
+        self, instance_id: str, user: User, asking: Asking, max_age_seconds: float
     ) -> Sequence[Known[Profile]]:
         now = self._clock()
         keys = [(instance_id, profile_id) for profile_id in user.profile_ids]
@@ -143,38 +144,38 @@ class Supervisors:
             found = [profile for profile in known if profile is not None]
             if len(found) == len(keys):
                 return found
-            return await _together(*(self._profiles.get(key, deadline, max_age_seconds) for key in keys))
+            return await _together(*(self._profiles.get(key, asking, max_age_seconds) for key in keys))
         except Failure as failure:
             if failure.reason is Reason.RESOURCE_NOT_FOUND:
                 return ()
             raise
 
-    async def _agent(self, command: MonitorCommand, profiles: Sequence[Profile], deadline: float) -> Agent | None:
+    async def _agent(self, command: MonitorCommand, profiles: Sequence[Profile], asking: Asking) -> Agent | None:
         """Return who talks on the contact now: that changes, so it is not remembered."""
         request = reads.describe_contact(command.instance_id, command.contact_id)
-        agent = await self._ask(request, reads.read_agent, lambda: deadline)
+        agent = await self._ask(request, reads.read_agent, asking)
         if agent is None or not needs_tags(profiles):
             return agent
-        user = await self._users.get((command.instance_id, agent.user_id), deadline)
+        user = await self._users.get((command.instance_id, agent.user_id), asking)
         return replace(agent, tags=user.value.tags)
 
-    async def _read_user(self, key: Key, latest: Latest) -> User:
-        return await self._ask(reads.describe_user(*key), reads.read_user, latest)
+    async def _read_user(self, key: Key, asking: Asking) -> User:
+        return await self._ask(reads.describe_user(*key), reads.read_user, asking)
 
-    async def _read_profile(self, key: Key, latest: Latest) -> Profile:
+    async def _read_profile(self, key: Key, asking: Asking) -> Profile:
         if self._rule == "allow":
-            return Profile(await self._permissions(key, latest))
+            return Profile(await self._permissions(key, asking))
         request = reads.describe_profile(*key)
-        restriction = await self._ask(request, reads.read_restriction, latest)
-        return Profile(await self._permissions(key, latest), restriction)
+        restriction = await self._ask(request, reads.read_restriction, asking)
+        return Profile(await self._permissions(key, asking), restriction)
 
-    async def _permissions(self, key: Key, latest: Latest) -> frozenset[str]:
+    async def _permissions(self, key: Key, asking: Asking) -> frozenset[str]:
         """Return which of the two names a profile has."""
         found: frozenset[str] = frozenset()
         tokens = {""}
         page = reads.Page(found, "")
         for _ in range(MAX_PAGES):
-            page = await self._ask(reads.list_permissions(*key, page.next_token), reads.read_page, latest)
+            page = await self._ask(reads.list_permissions(*key, page.next_token), reads.read_page, asking)
             found |= page.permissions & _BOTH
             if not page.next_token or found == _BOTH:
                 return found
@@ -187,9 +188,9 @@ class Supervisors:
             log_text="pages of permissions without an end",
         )
 
-    async def _ask(self, request: reads.ReadRequest, understand: Callable[[Answer], Value], latest: Latest) -> Value:
+    async def _ask(self, request: reads.ReadRequest, understand: Callable[[Answer], Value], asking: Asking) -> Value:
         try:
-            return await self._paced.ask(request, understand, latest)
+            return await self._paced.ask(request, understand, asking)
         except Failure as failure:
             means = reads.not_the_callers(failure)
             if means is not failure:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from monitor_contact_service.core.wire import Answer
-from monitor_contact_service.http1 import HttpClient, NotConnectedError, Pool, Route
+from monitor_contact_service.http1 import HttpClient, NotConnectedError, Pool, Route, route
 from raw_http import RawHttp, Reply, Request, Then, read_request, reply
 
 from .._tls import tls_server  # noqa: TID252
@@ -45,6 +45,16 @@ async def _refusal(url: str, *, tls: Callable[[], ssl.SSLContext] = _no_tls, pro
     with pytest.raises(NotConnectedError) as caught:
         await _ask(url, tls=tls, proxy=proxy)
     return str(caught.value)
+
+
+async def test_uvloops_word_for_a_socket_that_is_gone_is_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes in place of an OSError; unexpected, it would end the service."""
+
+    async def gone(*_: object, **__: object) -> socket.socket:
+        raise RuntimeError("File descriptor 7 is used by transport")
+
+    monkeypatch.setattr(route, "start_connection", gone)
+    assert "is used by transport" in await _refusal("http://127.0.0.1:1")
 
 
 @dataclass

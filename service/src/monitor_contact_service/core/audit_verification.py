@@ -114,9 +114,14 @@ class Verification:
         except ChainError as error:
             raise TamperedError(place, str(error)) from error
 
-    def end(self) -> None:
-        """Take note that there are no more lines. Raises TamperedError."""
-        if self._proof.keys and self.writer and not self.signed_seq:
+    def end(self, *, is_torn: bool = False) -> None:
+        """Take note that there are no more lines, or of `is_torn`, only what `is_torn()` allows. Raises TamperedError.
+
+        The first write has the chain's first record and a checkpoint: one that was not finished leaves that record
+        alone, and nothing of a call.
+        """
+        is_first_write = is_torn and self.head.seq == 1
+        if self._proof.keys and self.writer and not self.signed_seq and not is_first_write:
             raise TamperedError(self._first_place, "no checkpoint is signed: nothing vouches for these records")
 
     def _begin(self, link: Link, place: Place) -> None:

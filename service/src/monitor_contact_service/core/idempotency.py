@@ -25,6 +25,10 @@ KEEP_SECONDS: Final = 600.0
 # At Connect's default quota (2 requests/s) ten minutes hold 1,200 successes; this covers a quota eight times as large.
 MAX_ENTRIES: Final = 10_000
 
+# A caller repeats one call after the other; a hundred at once are a fault, and each that leaves looks at all (choice).
+MAX_JOINED: Final = 100
+JOINED_RETRY_SECONDS: Final = 0.5
+
 # A caller's id and the client_token that it chose: what makes two calls the same action.
 Key = tuple[str, str]
 
@@ -100,6 +104,17 @@ def require_same(first: MonitorCommand, again: MonitorCommand) -> None:
     if first != again:
         violation = Violation("client_token", "REUSED", "must not be used again with other fields")
         raise Failure(Reason.IDEMPOTENCY_MISMATCH, violations=(violation,))
+
+
+def require_room(joined: int) -> None:
+    """Let one more of identical calls at the same time pass, of which so many wait already.
+
+    Raises:
+        Failure: OVERLOADED if there are `MAX_JOINED`.
+    """
+    if joined >= MAX_JOINED:
+        metadata = {"limit_name": "joined_calls", "limit": str(MAX_JOINED), "current": str(joined)}
+        raise Failure(Reason.OVERLOADED, metadata=metadata, retry_after_seconds=JOINED_RETRY_SECONDS)
 
 
 def ran_out(work: Work) -> Failure:

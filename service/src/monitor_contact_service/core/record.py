@@ -186,8 +186,11 @@ def checkpoint(record_id: str, *, head: str, count: int, time: datetime, key_id:
 
 
 def policy(record_id: str, *, event: str, sha256: str) -> Record:
-    """Return the record of a policy file; `event` is `policy.loaded` or `policy.rejected`, `sha256` the file's."""
-    return {"id": record_id, "stage": "policy", "event": event, "policy_sha256": sha256}
+    """Return the record of a policy file; `event` is `policy.loaded` or `policy.rejected`.
+
+    `sha256` is the file's, or "" for one that could not be read.
+    """
+    return {"id": record_id, "stage": "policy", "event": event} | _present({"policy_sha256": sha256})
 
 
 def _who(entry: Entry) -> Record:

@@ -1,6 +1,7 @@
 """One piece of work that one or several identical calls wait for: its deadline and how far it has come. Plain state.
 
-`idempotency` sets the deadline and `abandoned`, `attempts` sets `sending`, `admission` listens to `on_moved`.
+`idempotency` sets the deadline and `abandoned`, `attempts` sets `sending` and `unknown`, `audit` sets `succeeded`,
+`admission` listens to `on_moved`.
 """
 
 from typing import TYPE_CHECKING
@@ -17,17 +18,21 @@ class Work:
     """What the steps between joining and Connect share about one action.
 
     Attributes:
-        sent: True from the first attempt on; after that nobody can be sure that nothing has happened.
+        sent: True from the first attempt on.
+        unknown: an attempt was begun, and Connect has not said what became of it: a session may have started.
+        succeeded: a session has started; what is left is to write that down.
         abandoned: everybody left; the attempt on its way is finished and no further one is made.
         on_moved: called after the deadline has changed; `admission` sets it while the work waits in its queue.
     """
 
-    __slots__ = ("_deadline", "_sending", "abandoned", "on_moved", "sent")
+    __slots__ = ("_deadline", "_sending", "abandoned", "on_moved", "sent", "succeeded", "unknown")
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline
         self._sending = False
         self.sent = False
+        self.unknown = False
+        self.succeeded = False
         self.abandoned = False
         self.on_moved: Callable[[], None] = _nobody_listens
 
@@ -50,4 +55,10 @@ class Work:
     @sending.setter
     def sending(self, sending: bool) -> None:
         self._sending = sending
-        self.sent = self.sent or sending
+        if sending:
+            self.sent = self.unknown = True
+
+    @property
+    def must_be_finished(self) -> bool:
+        """True while the work may take effect, or has and is not written down: even if nobody waits for it any more."""
+        return self._sending or self.succeeded

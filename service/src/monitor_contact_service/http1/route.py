@@ -59,7 +59,8 @@ class Route:
             if self._target.scheme == "http":
                 return await self._dial(self._proxy, Connection())
             return await self._tunnel(self._proxy)
-        except (OSError, UnicodeError, HttpError) as error:  # UnicodeError: a host that is no DNS name
+        # UnicodeError: a host that is no DNS name. RuntimeError: uvloop's for an OSError (aiohappyeyeballs, issue 93).
+        except (OSError, UnicodeError, RuntimeError, HttpError) as error:
             raise NotConnectedError(f"{(self._proxy or self._target).hostname}: {said(error)}") from error
 
     async def _dial(self, where: SplitResult, connection: Connection) -> Connection:
