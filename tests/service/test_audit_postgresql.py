@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from monitor_contact_service import audit_database, audit_postgresql
 from monitor_contact_service.audit import AuditError
 from monitor_contact_service.audit_database import AuditSession
-from monitor_contact_service.audit_postgresql import MAX_WAITING, PostgresqlLog
+from monitor_contact_service.audit_postgresql import MAX_OTHERS_WAITING, MAX_WAITING, PostgresqlLog
 from monitor_contact_service.audit_verify import audit_verify
 from monitor_contact_service.audit_writer import Checkpoints
 from monitor_contact_service.core import audit_chain
@@ -154,6 +154,7 @@ def outcome(seq: int, request: str = "r") -> dict[str, object]:
 
 
 DENIED = {"id": "d", "stage": "denied", "error_reason": "CALLER_NOT_PERMITTED"}
+OUTCOME = {"id": "d", "stage": "outcome", "intent_seq": 1}
 
 
 def exported(database: Database, chain: str, folder: Path, psql: str) -> Path:
@@ -467,16 +468,19 @@ async def test_outcomes_wait_for_a_lost_database(
 async def test_what_waits_for_a_lost_database_has_a_bound(
     database: Database, open_log: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Memory must not fill up; at the end whoever waits is told that nothing was written."""
+    """Memory must not fill up, least of all with refusals; at the end who waits is told that nothing was written."""
     monkeypatch.setattr(audit_postgresql, "CLOSE_SECONDS", 0.05)
     watched = await open_log()
     database.server.kill()
     try:
         watched.log.append(DENIED)
         await watched.failed.wait()
-        futures = [watched.log.append(DENIED) for _ in range(MAX_WAITING)]
-        with pytest.raises(AuditError, match="records wait already"):
+        futures = [watched.log.append(DENIED) for _ in range(MAX_OTHERS_WAITING)]
+        with pytest.raises(AuditError, match="10000 records wait already"):
             watched.log.append(DENIED)
+        futures += [watched.log.append(OUTCOME) for _ in range(MAX_WAITING - MAX_OTHERS_WAITING)]
+        with pytest.raises(AuditError, match="20000 records wait already"):
+            watched.log.append(OUTCOME)
         await watched.log.close()
     finally:
         database.server.start()

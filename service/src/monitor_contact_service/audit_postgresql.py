@@ -29,8 +29,10 @@ _log = logging.getLogger(__name__)
 
 # Bounds the transaction: 1,000 records take 25 ms (measured).
 BATCH_RECORDS: Final = 1_000
-# Outcomes and refusals of an outage wait in memory, 1 to 2 KB each; more are lost (choice).
+# Outcomes and refusals of an outage wait in memory, 1 to 2 KB each (choice). Half of the room is the outcomes' alone: a
+# refusal that is not taken is counted, an outcome would be lost.
 MAX_WAITING: Final = 20_000
+MAX_OTHERS_WAITING: Final = MAX_WAITING // 2
 # An idle session that has died is noticed this soon (choice).
 PING_SECONDS: Final = 2.0
 # A writer without a session for this long is taken for dead: longer than others need to come back (choice).
@@ -122,8 +124,9 @@ class PostgresqlLog:
             raise AuditError(self._failure)
         if self._lost and record["stage"] in _AWAITED:
             raise AuditError(self._lost)
-        if len(self._queue) >= MAX_WAITING:
-            raise AuditError(f"{MAX_WAITING} records wait already")
+        room = MAX_WAITING if record["stage"] == "outcome" else MAX_OTHERS_WAITING
+        if len(self._queue) >= room:
+            raise AuditError(f"{room} records wait already")
         future: Seq = asyncio.get_running_loop().create_future()
         self._queue.append((record, future))
         self._wake.set()
