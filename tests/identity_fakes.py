@@ -49,7 +49,7 @@ async def answering(
     server = grpc.aio.server(options=options)
     method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(answer)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Identity", {"Who": method}),))
-    who.port = server.add_secure_port("localhost:0", credentials)
+    who.port = server.add_secure_port("127.0.0.1:0", credentials)
     await server.start()
     try:
         yield who

@@ -46,6 +46,7 @@ ELSEWHERE = [
     "xds:///service",
     "under_score:1",
     "[fe80::1%eth0]:65535",
+    "[fe80::1%br-lan.100]:443",
 ]
 
 

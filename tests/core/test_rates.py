@@ -46,6 +46,22 @@ def test_the_call_after_the_last_is_refused_and_told_when_to_come_again(rates: R
     assert _refusal(rates, "qa", _SUE, 160.0).retry_after_seconds == pytest.approx(10.0)
 
 
+def test_what_is_given_back_was_never_counted() -> None:
+    """A call that was refused for the audit does not keep the next one out; what has passed since does not matter."""
+    rates = Rates(caller_per_minute=1, supervisor_per_minute=1)
+    for now in (100.0, 101.0, 102.0):
+        rates.admit("qa", _SUE, now)
+        rates.give_back("qa", _SUE, now)
+    rates.give_back("qa", _SUE, 100.0)
+    rates.give_back("nobody", _PAT, 100.0)
+    rates.admit("qa", _SUE, 103.0)
+    rates.admit("other", _PAT, 150.0)
+    rates.give_back("other", _PAT, 150.0)
+    assert _refusal(rates, "qa", _SUE, 104.0).reason is Reason.OVERLOADED
+    rates.admit("other", _PAT, 300.0)
+    assert _remembered(rates) == (1, 1)
+
+
 def test_without_limits_every_call_is_admitted_and_nothing_remembered() -> None:
     """0 is the default of both settings."""
     rates = Rates(caller_per_minute=0, supervisor_per_minute=0)

@@ -6,7 +6,10 @@ Certificates, access file, policy, supervisor check and audit are on, as in prod
 import asyncio
 import json
 import signal
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -241,6 +244,33 @@ async def test_a_caller_above_its_rate_is_refused_and_recorded(simulator: Simula
         assert (denied["error_reason"], denied["contact"]) == ("OVERLOADED", harness.CONTACT_ID)
         assert await simulator.calls() == before + 1
         assert (await service.call(service.company.leaf(LISTENER))).reason == "OK"
+
+
+def _handshakes(port: int, number: int) -> int:
+    """Make TLS connections one after the other, without a certificate; return how many got through the handshake."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    made = 0
+    for _ in range(number):
+        with (
+            suppress(OSError),
+            socket.create_connection(("127.0.0.1", port), timeout=10) as raw,
+            context.wrap_socket(raw, server_hostname="localhost"),
+        ):
+            made += 1
+    return made
+
+
+async def test_many_handshakes_at_once_do_not_end_the_service(simulator: SimulatorProcess, tmp_path: Path) -> None:
+    """Nobody is known before the handshake: 4,000 by strangers, 16 at a time, and the service answers its callers."""
+    async with served(Company(tmp_path), simulator) as service:
+        port = int(service.target.rpartition(":")[2])
+        made = await asyncio.gather(*(asyncio.to_thread(_handshakes, port, 250) for _ in range(16)))
+        assert sum(made) > 2_000
+        assert (await service.call(service.company.desk)).reason == "OK"
+        assert not service.process.running.has_ended
 
 
 async def test_all_at_once_the_audit_is_whole_and_nothing_is_widened(

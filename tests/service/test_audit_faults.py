@@ -118,6 +118,7 @@ async def test_a_full_disk_takes_no_intents_but_the_outcomes_of_those_it_has(
         disk.errors["reserve"] = ENOSPC
         while not health.said:
             await log.append(OUTCOME | {"reason": "x" * 50_000})
+        assert await log.append({"id": OUTCOME["id"], "stage": "policy"})
         for other in (record.intent(entry(2)), DENIED):
             with pytest.raises(AuditError, match="No space left"):
                 log.append(other)

@@ -52,6 +52,17 @@ async def test_an_intent_many_files_ago_is_settled_if_its_action_can_have_lived_
     assert [link.id for link in settled] == [f"{1:032x}"]
 
 
+async def test_a_file_that_was_moved_away_from_between_does_not_stop_the_start(path: Path) -> None:
+    """An archiver takes them in any order; what was open before the gap cannot be followed."""
+    clock = _Clock()
+    await _life(path, clock, *[timedelta(seconds=1)] * 4, intent=record.intent(entry(1)))
+    closed_files(path)[-2].unlink()
+    await _life(path, clock)
+    last = path.read_text()  # noqa: ASYNC240 - a small file, and nobody else is on the loop
+    assert '"stage":"segment"' in last
+    assert "recovered" not in last
+
+
 async def test_files_that_are_older_than_any_action_are_not_read(path: Path) -> None:
     """Years of audit do not delay a start: what is wrong in them is for `audit verify`."""
     clock = _Clock()

@@ -287,7 +287,8 @@ def test_an_expired_proxy_forwards_nobody() -> None:
 @pytest.mark.parametrize("tls", [True, False])
 def test_a_peer_without_a_certificate_is_not_the_proxy(tls: bool) -> None:  # noqa: FBT001 - a table's column
     """Where tokens identify, or nobody is asked, a header in a service that knows a proxy is refused."""
-    access = Access(issuers=(_CALLERS_ISSUER,), forwarded=Forwarded(proxy=_PROXY))
+    # As no access file can say it: the rule holds by itself.
+    access = Access.model_construct(issuers=(_CALLERS_ISSUER,), forwarded=Forwarded(proxy=_PROXY))
     context = _context(authorization="Bearer service-token", x_forwarded_client_cert=f"URI={_ID}")
     expected = "forwarded certificate from a peer without a certificate"
     assert _rule(_authenticator(access, tls=tls), context) == expected

@@ -176,11 +176,37 @@ async def test_a_reading_has_the_latest_deadline_of_those_who_wait() -> None:
     (patient,) = await rig.begin(1)
     assert rig.source.asking == Asking("caller", _DEADLINE)
     with pytest.raises(Failure) as caught:
-        await rig.cached.get("k", Asking("another", rig.clock()))
+        await rig.cached.get("k", Asking("caller", rig.clock()))
     assert caught.value.reason is Reason.DEADLINE_TOO_SHORT
     assert rig.source.asking == Asking("caller", _DEADLINE)
     rig.source.gate.set()
     assert await patient == 1
+
+
+async def test_another_caller_does_not_wait_behind_a_reading_that_has_no_turn_yet() -> None:
+    """It may be the last of many in its caller's queue; whichever has read first ends the other one."""
+    rig = _Rig()
+    (first,) = await rig.begin(1)
+    rig.source.begun.clear()
+    other = asyncio.create_task(rig.cached.get("k", Asking("another", _DEADLINE)))
+    await rig.source.begun.wait()
+    assert rig.source.readings == 2
+    rig.source.gate.set()
+    values = {await first, (await other).value}
+    assert len(values) == 1
+    assert await rig.get() in values
+
+
+async def test_another_caller_joins_a_reading_that_has_begun() -> None:
+    """It has its turn: a second one would spend quota for nothing."""
+    rig = _Rig()
+    (first,) = await rig.begin(1)
+    assert rig.source.asking is not None
+    rig.source.asking.begun = True
+    other = asyncio.create_task(rig.cached.get("k", Asking("another", _DEADLINE)))
+    await asyncio.sleep(0)
+    rig.source.gate.set()
+    assert (await first, (await other).value, rig.source.readings) == (1, 1, 1)
 
 
 async def test_a_bug_in_a_reading_is_not_hidden() -> None:

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ import h2.connection
 import h2.events
 import pytest
 from certificates import CLIENT_AUTH, SERVER_AUTH, Authority, Leaf
+from fakes import FakeClock
 from identity_fakes import METHOD, MountedSecret, Who, answering, ask, channel
 from monitor_contact_service.access import Access, Forwarded
 from monitor_contact_service.authentication import Authenticator
@@ -37,17 +38,17 @@ def _authenticator(access: Access) -> Authenticator:
 
 
 @pytest.fixture(scope="module")
-async def credentials(tmp_path_factory: pytest.TempPathFactory) -> grpc.ServerCredentials:
-    """Return those of a server that wants certificates of one CA, from its files."""
+async def credentials(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], grpc.ServerCredentials]:
+    """Return what makes those of a server that wants certificates of one CA, from its files."""
     secret = MountedSecret(tmp_path_factory.mktemp("secret"))
     secret.publish(_SERVER, _CLIENT_CA.certificate)
-    return ServerTls(secret.files).credentials()
+    return ServerTls(secret.files).credentials
 
 
 @pytest.fixture
-async def server(credentials: grpc.ServerCredentials) -> AsyncIterator[Who]:
+async def server(credentials: Callable[[], grpc.ServerCredentials]) -> AsyncIterator[Who]:
     """A server that accepts SPIFFE IDs of one trust domain."""
-    async with answering(_authenticator(_ACCESS), credentials) as who:
+    async with answering(_authenticator(_ACCESS), credentials()) as who:
         yield who
 
 
@@ -130,21 +131,23 @@ async def test_the_handshake_refuses_the_rest(leaf: Leaf | None, server: Who) ->
     ],
 )
 async def test_dns_names_count_where_they_are_opted_in(
-    uris: list[str], dns_names: list[str], answer: str, credentials: grpc.ServerCredentials
+    uris: list[str], dns_names: list[str], answer: str, credentials: Callable[[], grpc.ServerCredentials]
 ) -> None:
     """One host name, in a certificate without any URI SAN."""
     access = Access(trust_domains=("a.org",), dns_names=True)
     leaf = _CLIENT_CA.leaf(uris=uris, dns_names=dns_names)
-    async with answering(_authenticator(access), credentials) as who, channel(who, _SERVER_CA, leaf) as opened:
+    async with answering(_authenticator(access), credentials()) as who, channel(who, _SERVER_CA, leaf) as opened:
         assert await ask(opened) == answer
 
 
-async def test_a_forwarded_identity_is_believed_from_the_proxy_alone(credentials: grpc.ServerCredentials) -> None:
+async def test_a_forwarded_identity_is_believed_from_the_proxy_alone(
+    credentials: Callable[[], grpc.ServerCredentials],
+) -> None:
     """The same header: from the proxy it names the caller, from another accepted service it ends the call."""
     access = Access(trust_domains=("a.org",), forwarded=Forwarded(proxy=_PROXY))
     header = [("x-forwarded-client-cert", f'By={_PROXY};Hash=ab;Subject="CN=a;URI=spiffe://a.org/y";URI={_ID}')]
     proxy, other = _CLIENT_CA.leaf(uris=[_PROXY]), _CLIENT_CA.leaf(uris=["spiffe://a.org/other"])
-    async with answering(_authenticator(access), credentials) as who:
+    async with answering(_authenticator(access), credentials()) as who:
         async with channel(who, _SERVER_CA, proxy) as opened:
             assert await ask(opened, header) == _ID
             assert await ask(opened) == "UNAUTHENTICATED: the proxy forwards no certificate"
@@ -248,41 +251,52 @@ def _until(epoch_seconds: float) -> None:
 
 
 async def test_an_identity_ends_with_its_leaf_on_every_kind_of_connection(
-    credentials: grpc.ServerCredentials, tmp_path: Path
+    credentials: Callable[[], grpc.ServerCredentials], tmp_path: Path
 ) -> None:
-    """On an open connection; in a resumed TLS session, which gRPC itself accepts; and our server resumes none."""
-    resuming = grpc.ssl_server_credentials(
-        [(_SERVER.key, _SERVER.certificate)], _CLIENT_CA.certificate, require_client_auth=True
-    )
-    authenticator = _authenticator(_ACCESS)
+    """On an open connection, and in a resumed TLS session, which gRPC itself accepts: the leaf is seen on each call."""
     ok, refused = grpc.StatusCode.OK.value[0], grpc.StatusCode.UNAUTHENTICATED.value[0]
-    versions = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
-    async with answering(authenticator, resuming) as bare, answering(authenticator, credentials) as ours:
+    async with answering(_authenticator(_ACCESS), credentials()) as who:
         visits = []
-        for who in (bare, ours):
-            for version in versions:
-                folder = tmp_path / f"{who.port}-{version.name}"
-                folder.mkdir()
-                visits.append(asyncio.to_thread(_visit, who, folder, version))
-        *accepted, fresh_1_2, fresh_1_3 = await asyncio.gather(*visits)
-    # What gRPC does by itself: the resumed session is taken, and only the look at the leaf on each call refuses.
-    assert accepted == [Visit(ok, refused, resumed=True, back=refused)] * 2
-    for visit in (fresh_1_2, fresh_1_3):
-        assert (visit.first, visit.later, visit.resumed) == (ok, refused, False)
-        assert isinstance(visit.back, str), "the handshake refuses the leaf, so there is no gRPC status"
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            folder = tmp_path / version.name
+            folder.mkdir()
+            visits.append(asyncio.to_thread(_visit, who, folder, version))
+        found = await asyncio.gather(*visits)
+    assert found == [Visit(ok, refused, resumed=True, back=refused)] * 2
 
 
-async def test_a_session_of_a_good_leaf_is_not_resumed_either(
-    credentials: grpc.ServerCredentials, tmp_path: Path
-) -> None:
-    """Every connection shows its certificate anew, to the client CAs of the time."""
-
-    def twice(who: Who) -> tuple[int, bool, int]:
-        context = _client(tmp_path, _CLIENT_CA.leaf(uris=[_ID]), ssl.TLSVersion.TLSv1_3)
-        with closing(Connection(who, context)) as connection:
-            first, session = connection.call(), connection.session
+def _comes_back(who: Who, context: ssl.SSLContext, session: ssl.SSLSession | None) -> tuple[bool, int] | str:
+    """Return whether a connection with that session was resumed and how its call ended, or why there is none."""
+    try:
         with closing(Connection(who, context, session)) as connection:
-            return first, connection.resumed, connection.call()
+            return connection.resumed, connection.call()
+    except OSError as error:
+        return type(error).__name__
 
-    async with answering(_authenticator(_ACCESS), credentials) as who:
-        assert await asyncio.to_thread(twice, who) == (0, False, 0)
+
+def _session(who: Who, context: ssl.SSLContext) -> ssl.SSLSession | None:
+    with closing(Connection(who, context)) as connection:
+        assert connection.call() == 0
+        return connection.session
+
+
+async def test_no_session_outlives_the_cas_that_it_was_checked_by(tmp_path: Path) -> None:
+    """It is resumed while they are the same; not once one of them has ended, and never after another has taken over."""
+    (tmp_path / "secret").mkdir()
+    secret = MountedSecret(tmp_path / "secret")
+    secret.publish(_SERVER, _CLIENT_CA.certificate)
+    clock = FakeClock(datetime.now(UTC).timestamp())
+    tls = ServerTls(secret.files, clock=clock)
+    context = _client(tmp_path, _CLIENT_CA.leaf(uris=[_ID]), ssl.TLSVersion.TLSv1_3)
+    async with answering(_authenticator(_ACCESS), tls.credentials()) as who:
+        session = await asyncio.to_thread(_session, who, context)
+        await tls.reload()
+        assert await asyncio.to_thread(_comes_back, who, context, session) == (True, 0)
+        clock.now += timedelta(days=2).total_seconds()  # beyond the CA's end, as the service sees it
+        await tls.reload()
+        assert await asyncio.to_thread(_comes_back, who, context, session) == (False, 0)
+        session = await asyncio.to_thread(_session, who, context)
+        clock.now -= timedelta(days=2).total_seconds()
+        secret.publish(_SERVER, Authority("another CA").certificate)
+        await tls.reload()
+        assert isinstance(await asyncio.to_thread(_comes_back, who, context, session), str)

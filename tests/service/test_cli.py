@@ -253,6 +253,8 @@ def test_a_database_url_that_libpq_does_not_take_is_refused(
         "postgresql://writer:a-password@db.example/audit?sslmode=verify-full&sslrootcert=/etc/ca.crt",
         "postgres://writer@a.example:5432,b.example:5433/audit",
         "postgresql://writer@/audit?host=/run/postgresql",
+        "postgresql://writer@db.example/audit?gssencmode=require",
+        "postgresql:///audit?port=1,2",
         "postgresql://writer@/audit?hostaddr=192.0.2.1,192.0.2.2&port=1,2",
     ],
 )

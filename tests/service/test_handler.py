@@ -9,6 +9,7 @@ import pytest
 from audit_fakes import MemoryLog
 from fakes import FakeClock, FakeTransport
 from monitor_contact.v1.monitor_contact_pb2 import MonitorContactRequest
+from monitor_contact_service.settings import Settings
 
 if TYPE_CHECKING:
     Call = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -51,6 +52,23 @@ async def test_a_refusal_is_recorded_once(sent: Sent, reason: str) -> None:
     assert (record["stage"], record["error_reason"]) == ("denied", reason)
     assert record["id"] == trailers["x-request-id"]
     assert record["peer_ip"] == "127.0.0.1"
+
+
+async def test_a_call_that_was_not_begun_is_not_counted_against_its_rate() -> None:
+    """The audit is away for a moment: the repetition, a second later, is not above the rate of one a minute."""
+    log, settings = MemoryLog(), Settings(**harness.UNPACED, caller_rate_per_minute=1)
+    async with harness.serving(FakeTransport(FakeClock()), settings, audit_log=log) as service:
+        call: Call = service.channel.unary_unary(_METHOD)
+        log.failure = "away"
+        for _ in range(3):
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call(_VALID, timeout=10.0)
+            assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        log.failure = ""
+        await call(_VALID, timeout=10.0)
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await call(_VALID, timeout=10.0)
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_health_and_reflection_leave_no_record() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -262,7 +262,9 @@ class _Echo(MonitorContactServiceServicer):
 
 
 @asynccontextmanager
-async def _listening(settings: Settings, credentials: grpc.ServerCredentials | None = None) -> AsyncIterator[str]:
+async def _listening(
+    settings: Settings, credentials: Callable[[], grpc.ServerCredentials] | None = None
+) -> AsyncIterator[str]:
     """Yield the target of a server, which speaks TLS if it has credentials."""
     server = _bare_server(settings, _Echo())
     target = grpc_server.listen(server, settings.address, credentials)
@@ -273,9 +275,9 @@ async def _listening(settings: Settings, credentials: grpc.ServerCredentials | N
         await server.stop(1)
 
 
-def _server_credentials(authority: Authority) -> grpc.ServerCredentials:
+def _server_credentials(authority: Authority) -> Callable[[], grpc.ServerCredentials]:
     leaf = authority.leaf(dns_names=["localhost"])
-    return grpc.ssl_server_credentials([(leaf.key, leaf.certificate)])
+    return lambda: grpc.ssl_server_credentials([(leaf.key, leaf.certificate)])
 
 
 async def test_with_credentials_the_port_speaks_tls_and_nothing_else() -> None:
@@ -289,6 +291,20 @@ async def test_with_credentials_the_port_speaks_tls_and_nothing_else() -> None:
         async with grpc.aio.insecure_channel(target, [("grpc.enable_retries", 0)]) as channel:
             call = MonitorContactServiceStub(channel).MonitorContact(_VALID, timeout=_GENEROUS_SECONDS)
             assert await call.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_with_credentials_a_name_is_listened_on_with_all_its_addresses() -> None:
+    """`localhost` has two on most machines: one port for both, and each handshake succeeds."""
+    authority = Authority()
+    async with _listening(Settings(listen="localhost:0"), _server_credentials(authority)) as target:
+        trusting = grpc.ssl_channel_credentials(authority.certificate)
+        for host in ("localhost", "127.0.0.1"):
+            options = [("grpc.ssl_target_name_override", "localhost")]
+            address = f"{host}:{target.rpartition(':')[2]}"
+            async with grpc.aio.secure_channel(address, trusting, options=options) as channel:
+                await MonitorContactServiceStub(channel).MonitorContact(
+                    MonitorContactRequest(), timeout=_GENEROUS_SECONDS
+                )
 
 
 async def test_a_taken_port_is_refused_with_credentials_too(running: Service) -> None:

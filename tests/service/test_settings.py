@@ -775,6 +775,21 @@ def test_a_file_that_is_no_text_is_refused(file: _SettingsFile) -> None:
     assert _problems() == [f"MONITOR_CONTACT_SETTINGS_FILE: {file.path}: is not UTF-8 text"]
 
 
+def test_what_may_stand_in_a_file_that_cannot_be_read_is_not_missed(environment: pytest.MonkeyPatch) -> None:
+    """One problem, not one and three that come of it."""
+    environment.setenv("MONITOR_CONTACT_SETTINGS_FILE", "/nonexistent.env")
+    environment.setenv("MONITOR_CONTACT_LISTEN", "0.0.0.0:8443")
+    environment.setenv("MONITOR_CONTACT_TLS_CERT_FILE", "/etc/tls.crt")
+    environment.setenv("MONITOR_CONTACT_QUOTA_URL", "redis://redis:6379/0")
+    assert _problems() == ["MONITOR_CONTACT_SETTINGS_FILE: /nonexistent.env: No such file or directory"]
+
+
+def test_a_settings_file_may_name_itself(file: _SettingsFile) -> None:
+    """As one does that is systemd's EnvironmentFile too."""
+    file.write(f"MONITOR_CONTACT_SETTINGS_FILE={file.path}\nMONITOR_CONTACT_QUOTA_BURST=8\n")
+    assert read_settings().quota_burst == 8
+
+
 def test_faults_of_file_and_environment_come_together(environment: pytest.MonkeyPatch, file: _SettingsFile) -> None:
     """One run tells all of them."""
     file.write("nonsense\nMONITOR_CONTACT_QUOTA_RATE=0\n")

@@ -126,7 +126,7 @@ async def _serve(configuration: Configuration) -> None:
             _log.info("metrics served", extra=fields(address=str(metrics_address)))
         await listeners.enter_async_context(_health_beside(settings, health))
         tls = configuration.tls
-        address = grpc_server.listen(server, settings.address, tls.credentials() if tls else None)
+        address = grpc_server.listen(server, settings.address, tls.credentials if tls else None)
         await server.start()
         health.set_alive()
         _log.info(

@@ -96,6 +96,8 @@ class FileLog:
         """
         self._loop = asyncio.get_running_loop()
         self._tell_published(await asyncio.to_thread(self._writer.open))
+        if self._writer.full is not None:
+            self._room_changed(self._writer.full)
         self._ended = self._loop.create_future()
         threading.Thread(target=self._run, name="audit", daemon=True).start()
 
@@ -206,7 +208,7 @@ class FileLog:
 
 
 def _has_kept_room(record: Mapping[str, object]) -> bool:
-    return record["stage"] == "outcome"
+    return record["stage"] in {"outcome", "policy"}  # of the latter there are few, and later records name them
 
 
 def _resolve(items: Sequence[_Item], numbers: Sequence[int]) -> None:

@@ -94,6 +94,8 @@ def recover(disk: Disk, path: Path, now: datetime) -> Recovered:
     """
     state = Recovered()
     for closed in _recent(path):
+        if state.writer and _first_seq(closed) > state.head.seq + 1:
+            state = Recovered()  # files between were moved away: what was open before cannot be followed
         if fault := _read(closed, state):
             raise _damaged(closed, fault)
         state.begin_file()
@@ -118,6 +120,11 @@ def _recent(path: Path) -> list[Path]:
         if began is not None and last_began is not None and began < last_began - ACTION_TIME:
             break
     return recent
+
+
+def _first_seq(closed: Path) -> int:
+    """Return what a closed file's name ends with."""
+    return int(closed.suffix.removeprefix("."))
 
 
 def _began(path: Path) -> datetime | None:

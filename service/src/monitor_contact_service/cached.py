@@ -61,7 +61,7 @@ class Cached(Generic[Key, Value]):
         self._on_change = on_change
         self._max_entries = max_entries
         self._known: OrderedDict[Key, Known[Value] | Known[Failure]] = OrderedDict()  # least recently used first
-        self._flights: dict[Key, _Flight[Value]] = {}
+        self._flights: dict[Key, dict[str, _Flight[Value]]] = {}  # by who began them
 
     def __len__(self) -> int:
         return len(self._known)
@@ -92,59 +92,82 @@ class Cached(Generic[Key, Value]):
         Raises:
             Failure: what the reading raised, a copy for each; DEADLINE_TOO_SHORT if it goes on for others.
         """
-        now = self._clock()
-        known = self.peek(key, now, max_age_seconds)
-        if known is not None:
-            return known
-        flight = self._flights.get(key)
+        while True:
+            now = self._clock()
+            known = self.peek(key, now, max_age_seconds)
+            if known is not None:
+                return known
+            flight = self._join(key, asking)
+            try:
+                await asyncio.wait((flight.task,), timeout=max(0.0, asking.deadline - now) + GRACE_SECONDS)
+            finally:
+                self._leave(key, flight)
+            if not flight.overtaken:
+                return _landed(flight.task)
+
+    def _join(self, key: Key, asking: Asking) -> "_Flight[Value]":
+        """Wait for a reading that has begun, or for the caller's own.
+
+        One that still waits for its turn in another caller's queue is not waited for: it may be the last of many.
+        """
+        flights = self._flights.setdefault(key, {})
+        begun = [flight for flight in flights.values() if flight.asking.begun]
+        flight = begun[0] if begun else flights.get(asking.caller)
         if flight is None:
-            flight = self._flights[key] = _Flight(asking)
+            flight = flights[asking.caller] = _Flight(asking)
             flight.task = asyncio.get_running_loop().create_task(self._fly(key, flight))
             flight.task.add_done_callback(_fetch_error)
         flight.waiting += 1
         flight.asking.deadline = max(flight.asking.deadline, asking.deadline)
-        try:
-            await asyncio.wait((flight.task,), timeout=max(0.0, asking.deadline - now) + GRACE_SECONDS)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():  # nobody is left: no quota for nobody
-                self._forget(key, flight)  # a new call must not join what is being cancelled
-                flight.task.cancel()
-        return _landed(flight.task)
+        return flight
+
+    def _leave(self, key: Key, flight: "_Flight[Value]") -> None:
+        flight.waiting -= 1
+        if not flight.waiting and not flight.task.done():  # nobody is left: no quota for nobody
+            self._forget(key, flight)  # a new call must not join what is being cancelled
+            flight.task.cancel()
 
     async def _fly(self, key: Key, flight: "_Flight[Value]") -> Known[Value]:
         try:
             known = Known(await self._read(key, flight.asking), self._clock())
-        except Failure as failure:
-            if failure.reason is Reason.RESOURCE_NOT_FOUND:
-                self._keep(key, Known(failure.copy(), self._clock()))
-            raise
-        finally:
+        except BaseException as error:
             self._forget(key, flight)
+            if isinstance(error, Failure) and error.reason is Reason.RESOURCE_NOT_FOUND:
+                self._keep(key, Known(error.copy(), self._clock()))
+            raise
+        self._forget(key, flight)
         self._keep(key, known)
         return known
 
     def _keep(self, key: Key, known: Known[Value] | Known[Failure]) -> None:
+        """Remember what was read, and end the readings of the same: whoever waits for them looks again."""
         self._known[key] = known
         self._known.move_to_end(key)
         if len(self._known) > self._max_entries:
             self._known.popitem(last=False)
+        for flight in self._flights.pop(key, {}).values():
+            flight.overtaken = True
+            flight.task.cancel()
         self._on_change()
 
     def _forget(self, key: Key, flight: "_Flight[Value]") -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        flights = self._flights.get(key, {})
+        if flights.get(flight.asking.caller) is flight:
+            del flights[flight.asking.caller]
+        if not flights:
+            self._flights.pop(key, None)
 
 
 class _Flight(Generic[Value]):
     """One reading under way, how many wait for it, for whom it is and until when."""
 
-    __slots__ = ("asking", "task", "waiting")
+    __slots__ = ("asking", "overtaken", "task", "waiting")
 
     task: asyncio.Task[Known[Value]]
 
     def __init__(self, asking: Asking) -> None:
         self.waiting = 0
+        self.overtaken = False  # another one has read the same
         self.asking = Asking(asking.caller, asking.deadline)
 
 

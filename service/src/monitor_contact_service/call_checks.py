@@ -20,7 +20,7 @@ _MAX_TIMEOUT_SECONDS: Final = 1_000_000.0  # choice: eleven days; from 9e9 s on 
 _MAX_REQUEST_BYTES: Final = 16_384  # `server`: grpc.max_receive_message_length
 _GRPCS_OWN_BYTES: Final = 1_024  # of metadata: 583 with a short target (measured)
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:")  # grpc/doc/naming.md
-_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%\w+)?")  # a name, or IPv6 without its brackets
+_HOST: Final = re.compile(r"[A-Za-z0-9_.-]+|[0-9A-Fa-f:.]+(%[\w.-]+)?")  # a name, or IPv6 without its brackets
 _TARGET: Final = "must be host:port or [ipv6]:port, for example 127.0.0.1:50051, or a gRPC target such as dns:///…"
 
 Pairs = tuple[tuple[str, str | bytes], ...]

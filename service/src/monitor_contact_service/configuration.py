@@ -184,8 +184,11 @@ def _require_readable(url: str) -> None:
         parameters = conninfo_to_dict(url)
     except Error as error:  # its text quotes the URL, with the password
         raise ConfigurationError([wanted]) from error
+    if not parameters.get("host") and not parameters.get("hostaddr"):
+        return  # where it is stands in libpq's own variables or files, and as many ports perhaps
     hosts = str(parameters.pop("hostaddr", "") or parameters.pop("host", "")).split(",")
     parameters["host"] = ",".join(_NOWHERE for _ in hosts)  # of several ports there must be as many
+    parameters["gssencmode"] = _without_kerberos(str(parameters.get("gssencmode") or "disable"))
     connection = PGconn.connect_start(make_conninfo("", **parameters).encode())
     said = connection.error_message.decode(errors="replace").partition("\n")[0]
     refused = connection.status == ConnStatus.BAD and _NOWHERE not in said
@@ -193,6 +196,11 @@ def _require_readable(url: str) -> None:
     if refused:
         said = re.sub(r'".*?"', "…", said)  # a password with an @ in it may have become a value of something else
         raise ConfigurationError([f"{wanted}: {said}"])
+
+
+def _without_kerberos(mode: str) -> str:
+    """Return a mode that a socket of this machine can have, or the given one if it is none that libpq knows."""
+    return "disable" if mode in {"require", "prefer"} else mode
 
 
 def _audit_key(path: str) -> Ed25519PrivateKey:

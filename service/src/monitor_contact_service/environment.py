@@ -42,16 +42,18 @@ def read_settings() -> Settings:
     wrong: set[str] = set()
     in_environment = {name.upper(): value for name, value in os.environ.items()}
     from_file = _read_file(in_environment.get(variable("settings_file"), ""), problems)
-    problems.extend(_unknown({**from_file, **os.environ}))
     overrides: dict[str, Any] = {
         field: from_file[variable(field)]
         for field in Settings.model_fields
         if variable(field) in from_file.keys() - in_environment.keys()
     }
+    file_is_whole = not problems
+    problems.extend(_unknown({**from_file, **os.environ}))
     try:
         settings = Settings(**overrides)
     except ValidationError as error:
-        problems.extend(_messages(error))
+        # What does not fit together may do so with what stands in lines that could not be read.
+        problems.extend(_messages(error, between=file_is_whole))
         wrong = {str(fault["loc"][0]) for fault in error.errors() if fault["loc"]}
     else:
         if not problems:
@@ -93,7 +95,7 @@ def _read_file(path: str, problems: list[str]) -> Mapping[str, str]:
             problems.append(f"{path}, line {line.original.line}: must be NAME=value")
         elif line.key is not None and not line.key.upper().startswith(PREFIX):
             problems.append(f"{path}, line {line.original.line}: only {PREFIX}… variables are read here")
-        elif line.key is not None and line.key.upper() == variable("settings_file"):
+        elif line.key is not None and line.key.upper() == variable("settings_file") and line.value != path:
             problems.append(f"{path}, line {line.original.line}: {line.key}: must be set in the environment")
         elif line.key is not None and line.value is not None:
             values[line.key.upper()] = line.value
@@ -116,10 +118,11 @@ def _unknown(variables: Mapping[str, str]) -> Iterator[str]:
         yield f"{name}: is not a setting" + (f"; did you mean {variable(near[0])}?" if near else "")
 
 
-def _messages(error: ValidationError) -> Iterator[str]:
+def _messages(error: ValidationError, *, between: bool) -> Iterator[str]:
+    """Yield what is wrong with settings and, with `between`, what does not fit together."""
     for fault in error.errors(include_url=False, include_input=False):
         message = fault["msg"].removeprefix("Value error, ")
         if fault["loc"]:
             yield f"{variable(str(fault['loc'][0]))}: {message}"
-        else:
+        elif between:
             yield from message.splitlines()  # of `settings_rules`

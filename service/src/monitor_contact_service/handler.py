@@ -3,7 +3,8 @@
 A refusal is a `Failure` that any step raises; `interceptors` has `status` turn it into the answer.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -174,18 +175,29 @@ class MonitorContactHandler(MonitorContactServiceServicer):
         """What identical calls do once."""
         steps, traced = self._steps, self._tracer.waiting
         recorded = traced(steps.audit.action(entry, work), enter="audit intent", leave="audit outcome")
-        steps.rates.admit(caller, (command.instance_id, command.user_id), self._clock())
-        async with recorded as action:  # 4 write down that it will be tried; 7 what happened
-            try:
-                # 5 wait for a place in the quota
-                async with traced(steps.admission.place(caller, work), enter="admission") as place:
-                    client_token = derive_client_token(caller, command.client_token) if command.client_token else ""
-                    # 6 call Connect
-                    session = await steps.attempts.monitor(command, client_token, place, repeated=repeated)
-            except Failure as failure:
-                action.failed(failure)
-                if steps.diagnosis is not None:
-                    await steps.diagnosis.explain(command, failure, Asking(caller, work.deadline))
-                raise
-            action.succeeded(session)
+        with self._counted(entry, caller, command):
+            async with recorded as action:  # 4 write down that it will be tried; 7 what happened
+                try:
+                    # 5 wait for a place in the quota
+                    async with traced(steps.admission.place(caller, work), enter="admission") as place:
+                        token = derive_client_token(caller, command.client_token) if command.client_token else ""
+                        # 6 call Connect
+                        session = await steps.attempts.monitor(command, token, place, repeated=repeated)
+                except Failure as failure:
+                    action.failed(failure)
+                    if steps.diagnosis is not None:
+                        await steps.diagnosis.explain(command, failure, Asking(caller, work.deadline))
+                    raise
+                action.succeeded(session)
         return replace(session, started_by=entry.id)
+
+    @contextmanager
+    def _counted(self, entry: Entry, caller: str, command: MonitorCommand) -> Iterator[None]:
+        """Count an action against the rates of caller and supervisor, unless it was not even begun."""
+        supervisor, now = (command.instance_id, command.user_id), self._clock()
+        self._steps.rates.admit(caller, supervisor, now)
+        try:
+            yield
+        finally:
+            if not entry.begun:
+                self._steps.rates.give_back(caller, supervisor, now)

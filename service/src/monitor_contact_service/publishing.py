@@ -6,6 +6,7 @@ What is published is the audit's matter: its checkpoints, on standard output, wh
 import logging
 import os
 import queue
+import select
 import threading
 from typing import Final
 
@@ -28,7 +29,7 @@ class Publisher:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)  # None is the end
-        self._dropping = False
+        self._noted = ""
         self._thread = threading.Thread(target=self._run, name="publish", daemon=True)
         self._thread.start()
 
@@ -37,11 +38,7 @@ class Publisher:
         try:
             self._lines.put_nowait(f"{line.rstrip()}\n")
         except queue.Full:
-            if not self._dropping:
-                _log.warning("checkpoint not published", extra=fields(error="nobody reads standard output"))
-            self._dropping = True
-        else:
-            self._dropping = False
+            self._note("nobody reads standard output")
 
     def close(self) -> None:
         """Write what waits, for a second at most, and end."""
@@ -52,10 +49,23 @@ class Publisher:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        try:
-            while (line := self._lines.get()) is not None:
-                rest = line.encode()
-                while rest:
-                    rest = rest[os.write(self._descriptor, rest) :]
-        except OSError as error:  # nobody reads it any more, or ever did
-            _log.warning("checkpoint not published", extra=fields(error=str(error)))
+        while (line := self._lines.get()) is not None:
+            try:
+                self._write(line.encode())
+            except OSError as error:  # nobody reads it any more, or its disk is full; the next line is tried anew
+                self._note(str(error))
+            else:
+                self._noted = ""
+
+    def _write(self, rest: bytes) -> None:
+        while rest:
+            try:
+                rest = rest[os.write(self._descriptor, rest) :]
+            except BlockingIOError:
+                select.select([], [self._descriptor], [])
+
+    def _note(self, why: str) -> None:
+        """Warn once of what goes on."""
+        if why != self._noted:
+            _log.warning("checkpoint not published", extra=fields(error=why))
+        self._noted = why

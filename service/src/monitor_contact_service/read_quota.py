@@ -117,6 +117,7 @@ class PacedReads:
         while True:
             try:
                 await self._turn(line, asking)
+                asking.begun = True
             except Failure as refusal:
                 raise (last or refusal) from None  # what Connect said says more than that there is no turn in time
             attempt += 1
@@ -164,6 +165,7 @@ class PacedReads:
     ) -> float | None:
         if retry.classify(failure) is retry.RetryClass.THROTTLED:
             line.throttled(failure.retry_after_seconds)
+            line.refuse_late()
         return retry.wait_seconds(
             failure,
             attempt=attempt,

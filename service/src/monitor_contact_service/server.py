@@ -1,6 +1,7 @@
 """Assembles the gRPC server: limits, interceptor, the service, health, reflection. Neither starts nor stops it."""
 
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import grpc
@@ -13,7 +14,7 @@ from monitor_contact.v1.monitor_contact_pb2_grpc import (
     add_MonitorContactServiceServicer_to_server,
 )
 
-from .address import Address
+from .address import Address, is_ip_address
 from .exits import CannotStartError
 from .health import Health
 from .interceptors import CallGuard
@@ -63,7 +64,7 @@ def build_health(health: Health) -> grpc.aio.Server:
 def listen(
     server: grpc.aio.Server,
     address: Address,
-    credentials: grpc.ServerCredentials | None = None,
+    credentials: Callable[[], grpc.ServerCredentials] | None = None,
     *,
     field: str = "listen",
 ) -> Address:
@@ -72,21 +73,36 @@ def listen(
     Args:
         server: not started yet.
         address: where; port 0 lets the system choose.
-        credentials: for TLS.
+        credentials: for TLS; asked for with each of the addresses that a name has.
         field: the setting that the address comes from.
 
     Raises:
         PortTakenError: the port is in use, or the host is not one of this machine's.
     """
     try:
-        if credentials is None:
-            port = server.add_insecure_port(str(address))
-        else:
-            port = server.add_secure_port(str(address), credentials)
-    except RuntimeError as error:
+        port = _bind(server, address, credentials) if credentials else server.add_insecure_port(str(address))
+    except (RuntimeError, OSError) as error:
         problem = f"cannot listen on {address}: another process does already, or the host is not of this machine"
         raise PortTakenError([f"{problem}; {variable(field)} names another address"]) from error
     return Address(address.host, port)
+
+
+def _bind(server: grpc.aio.Server, address: Address, credentials: Callable[[], grpc.ServerCredentials]) -> int:
+    """Bind TLS to each address of the host, on one port; return it. Raises RuntimeError or OSError if there is none."""
+    if is_ip_address(address.host):
+        return server.add_secure_port(str(address), credentials())
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    port, failed = address.port, None
+    bound = False
+    for host in dict.fromkeys(str(each[4][0]) for each in found):
+        try:
+            port = server.add_secure_port(str(Address(host, port)), credentials())
+            bound = True
+        except RuntimeError as error:  # as gRPC does: a machine may have a name's IPv4 address and not the other
+            failed = error
+    if not bound:
+        raise failed or RuntimeError(address.host)
+    return port
 
 
 def _options(settings: Settings) -> Sequence[tuple[str, int]]:

@@ -130,6 +130,16 @@ class Turns:
         self._tokens.throttled(hint_seconds)
         self._pump()
 
+    def refuse_late(self) -> None:
+        """Refuse whoever waits and could not be in time even with the next token: its deadline is not going to move."""
+        wait_seconds = self._tokens.wait_seconds()
+        for ticket in tuple(self._queue):
+            left = ticket.deadline - self._clock()
+            try:
+                chance.require_quota(left, self._call_seconds.seconds, wait_seconds, self._draw())
+            except Failure as late:
+                self._refuse(ticket, late)
+
     def failed(self, failure: Failure, *, probe: bool) -> None:
         """Note an attempt that Connect failed; in an outage, refuse whoever cannot outlast the next probe."""
         self._outage.failed(failure.reason, self._clock(), self._draw(), probe=probe)

@@ -9,7 +9,7 @@ import re
 # Targets in gRPC's URI form (grpc/doc/naming.md); everything else is host:port.
 SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "vsock:", "xds:", "google-c2p:")
 
-_HOST_AND_PORT = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+(%\w+)?)\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
+_HOST_AND_PORT = re.compile(r"(\[(?P<v6>[0-9A-Fa-f:.]+(%[\w.-]+)?)\]|[A-Za-z0-9_.-]+):(?P<port>[0-9]{1,5})")
 _RIGHT = (
     "target must be host:port without http://, port 1 to 65535, for example 'monitor-contact.internal:443', "
     "or a gRPC target such as 'dns:///monitor-contact.internal:443'"

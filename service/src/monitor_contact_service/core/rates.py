@@ -40,6 +40,11 @@ class Rates:
         self._of_callers.count(caller, now)
         self._for_supervisors.count(supervisor, now)
 
+    def give_back(self, caller: str, supervisor: tuple[str, str], admitted_at: float) -> None:
+        """Take back a call that was admitted at that time and came to nothing: it was not even begun."""
+        self._of_callers.take_back(caller, admitted_at)
+        self._for_supervisors.take_back(supervisor, admitted_at)
+
 
 class _Recent(Generic[Key]):
     """When each key was counted in the last minute; whoever was counted longest ago stands first."""
@@ -56,7 +61,7 @@ class _Recent(Generic[Key]):
         times = self._times.get(key)
         if times is None:
             return
-        while times[0] <= since:
+        while times and times[0] <= since:
             times.popleft()
         if len(times) < self._limit:
             return
@@ -69,10 +74,16 @@ class _Recent(Generic[Key]):
             self._times.setdefault(key, deque()).append(now)
             self._times.move_to_end(key)
 
+    def take_back(self, key: Key, at: float) -> None:
+        """Take back what was counted at that time, unless it has been forgotten since."""
+        times = self._times.get(key)
+        if times is not None and at in times:
+            times.remove(at)
+
     def _forget(self, since: float) -> None:
-        """Drop every key that was not counted since; what is left has at least one time."""
+        """Drop keys that were not counted since, from the front; one that gave its last back may stay for a while."""
         while self._times:
             key, times = next(iter(self._times.items()))
-            if times[-1] > since:
+            if times and times[-1] > since:
                 return
             del self._times[key]
