@@ -197,6 +197,20 @@ class Deployment:
         return replica
 
 
+async def _behind_proxy(stack: AsyncExitStack, folder: Path, **settings: float) -> tuple[Deployment, KubeProxy]:
+    """Start three replicas with these settings: before them a proxy that knows them, behind them a free simulator."""
+    simulator = await stack.enter_async_context(simulate())
+    await simulator.lift_limits()
+    proxy = KubeProxy(LATE_SECONDS)
+    await stack.enter_async_context(proxy.listening())
+    deployment = Deployment(stack, simulator, folder, **settings)
+    for _ in range(REPLICAS):
+        await deployment.start()
+    for replica in deployment.started:
+        await proxy.add(replica.endpoint)
+    return deployment, proxy
+
+
 async def _replaced(deployment: Deployment, proxy: KubeProxy, old: Replica) -> tuple[Replica, int]:
     """Stop a replica as a ReplicaSet does, which starts another at the same time; return it and the exit code."""
     old.running.signal(signal.SIGTERM)
@@ -212,16 +226,10 @@ async def test_a_rolling_restart_loses_no_call_of_any_client(tmp_path: Path, tel
     """Three kinds of callers that never pause, three replicas that are replaced in turn: every call ends well."""
     load = Load()
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(simulate())
-        await simulator.lift_limits()
-        proxy = KubeProxy(LATE_SECONDS)
-        await stack.enter_async_context(proxy.listening())
-        deployment = Deployment(
-            stack, simulator, tmp_path, DRAIN_SECONDS=DRAIN_SECONDS, MAX_CONNECTION_AGE_SECONDS=AGE_SECONDS
+        deployment, proxy = await _behind_proxy(
+            stack, tmp_path, DRAIN_SECONDS=DRAIN_SECONDS, MAX_CONNECTION_AGE_SECONDS=AGE_SECONDS
         )
-        running = [await deployment.start() for _ in range(REPLICAS)]
-        for replica in running:
-            await proxy.add(replica.endpoint)
+        running = list(deployment.started)
         for kind, opened in KINDS.items():
             for _ in range(CALLERS_OF_A_KIND):
                 load.add(kind, await stack.enter_async_context(opened(proxy.target)))
@@ -250,19 +258,12 @@ async def test_without_drain_and_age_calls_are_lost(tmp_path: Path, tell: Tell) 
     """The same callers, but the replica stops at once while connections still come: the test above can fail."""
     load = Load()
     async with AsyncExitStack() as stack:
-        simulator = await stack.enter_async_context(simulate())
-        await simulator.lift_limits()
-        proxy = KubeProxy(LATE_SECONDS)
-        await stack.enter_async_context(proxy.listening())
-        deployment = Deployment(stack, simulator, tmp_path, DRAIN_SECONDS=0)
-        running = [await deployment.start() for _ in range(REPLICAS)]
-        for replica in running:
-            await proxy.add(replica.endpoint)
+        deployment, proxy = await _behind_proxy(stack, tmp_path, DRAIN_SECONDS=0)
         for kind in ("plain", "one-shot"):
             for _ in range(CALLERS_OF_A_KIND):
                 load.add(kind, await stack.enter_async_context(KINDS[kind](proxy.target)))
         await load.more(500)
-        await _replaced(deployment, proxy, running[0])
+        await _replaced(deployment, proxy, deployment.started[0])
         await load.end()
     tell(load.summary())
     assert load.failed

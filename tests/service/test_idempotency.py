@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 from fakes import SESSION, FakeClock
 from monitor_contact_service import interceptors
+from monitor_contact_service.core.chance import COME_AGAIN_MIN_SECONDS
 from monitor_contact_service.core.command import Capability, MonitorCommand, MonitoringSession
 from monitor_contact_service.core.failures import Failure, Reason
-from monitor_contact_service.core.idempotency import JOINED_RETRY_SECONDS, MAX_JOINED, Successes
+from monitor_contact_service.core.idempotency import MAX_JOINED, Successes
 from monitor_contact_service.core.work import Work
 from monitor_contact_service.idempotency import Idempotency
 
@@ -156,7 +157,7 @@ async def test_no_more_than_a_hundred_wait_for_one_action(rig: _Rig) -> None:
     calls = [await rig.call() for _ in range(MAX_JOINED)]
     failure = await _failure(await rig.call())
     assert (failure.reason, failure.metadata["limit_name"]) == (Reason.OVERLOADED, "joined_calls")
-    assert failure.retry_after_seconds == JOINED_RETRY_SECONDS
+    assert failure.retry_after_seconds == COME_AGAIN_MIN_SECONDS
     await _leave(calls.pop())
     calls.append(await rig.call())
     await rig.only().end()

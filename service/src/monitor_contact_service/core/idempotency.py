@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from .chance import COME_AGAIN_MIN_SECONDS
 from .command import MonitorCommand, MonitoringSession
 from .deadline import LEAST_USEFUL_SECONDS, too_short
 from .failures import Failure, Reason, Violation
@@ -27,7 +28,6 @@ MAX_ENTRIES: Final = 10_000
 
 # A caller repeats one call after the other; a hundred at once are a fault, and each that leaves looks at all (choice).
 MAX_JOINED: Final = 100
-JOINED_RETRY_SECONDS: Final = 0.5
 
 # A caller's id and the client_token that it chose: what makes two calls the same action.
 Key = tuple[str, str]
@@ -114,7 +114,7 @@ def require_room(joined: int) -> None:
     """
     if joined >= MAX_JOINED:
         metadata = {"limit_name": "joined_calls", "limit": str(MAX_JOINED), "current": str(joined)}
-        raise Failure(Reason.OVERLOADED, metadata=metadata, retry_after_seconds=JOINED_RETRY_SECONDS)
+        raise Failure(Reason.OVERLOADED, metadata=metadata, retry_after_seconds=COME_AGAIN_MIN_SECONDS)
 
 
 def ran_out(work: Work) -> Failure:
