@@ -108,7 +108,7 @@ class PacedReads:
 
         Raises:
             Failure: the last one, when another attempt is not worth it or comes too late; if there is no turn in time
-                for the first, OVERLOADED, or DEADLINE_TOO_SHORT where nobody waits.
+                for the first, OVERLOADED if that was known when it asked or after a 429, else DEADLINE_TOO_SHORT.
         """
         line = self._lines[request.api]
         attempt = 0
